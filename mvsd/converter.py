@@ -1,0 +1,333 @@
+"""A converter turns (waveform, scene) into a waveform. The reverberator and the dereverberator are two of them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mvsd.audio import resample_blocks
+from mvsd.config import from_dict, to_dict
+from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
+from mvsd.errors import ConfigError, ModelFileError, MvsdError
+from mvsd.networks.envelope import EnergyEnvelope
+from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
+from mvsd.networks.unet import UNet, UNetConfig
+from mvsd.sampling import sample
+from mvsd.scene import Scene
+from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
+from mvsd.streaming import convolve_blocks, overlap_windows, take
+
+SAMPLE_RATE = 16_000
+FORMAT = "mvsd-1"
+SHIPPED = ("reverberator", "dereverberator")
+
+
+@dataclass(frozen=True)
+class ConverterConfig:
+    """What a converter is made of; the whole of it is stored in the model file.
+
+    `generates` is "speech" (the converted recording's spectrogram, as in the paper) or "response" (the room's impulse
+    response, with which the recording is then convolved). `path` is "bridge" (sampling starts from the source) or
+    "noise" (as in the paper). `num_taps` frames of the source are filtered by the head, 0 for a plain head.
+    `num_samples` is the response's length, or the window of a long recording, of which `overlap` samples are shared
+    with the next window. `num_steps` is the default number of sampling steps.
+    """
+
+    generates: Literal["speech", "response"] = "speech"
+    path: Literal["bridge", "noise"] = "bridge"
+    num_taps: int = 8
+    num_steps: int = 4
+    num_samples: int = 65_536
+    overlap: int = 16_384
+    sigma_data: float = 0.5
+    sigma_max: float = 20.0
+    spread: float = 0.3
+    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say; raises ConfigError."""
+        if self.generates == "response" and (self.path != "noise" or self.num_taps):
+            raise ConfigError("a response has no source to start from or to filter: set path = 'noise', num_taps = 0")
+        if self.scene.token_features != self.unet.token_features:
+            raise ConfigError("scene.token_features and unet.token_features differ; set both to the same number")
+        if not 0 <= self.overlap < self.num_samples:
+            raise ConfigError(f"overlap is {self.overlap}; it must be at least 0 and less than {self.num_samples}")
+
+
+class AudioConverter(Protocol):
+    """What the command line, the web page and the evaluation know of a converter, ours or another's."""
+
+    def convert(
+        self, waveform: np.ndarray, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+    ) -> np.ndarray:
+        """(T,) or (C, T) -> the same shape, at the same rate, aligned to the sample."""
+        ...
+
+
+class Converter(nn.Module):
+    """A diffusion model that carries a recording into or out of the room on a photo (MVSD, section 3)."""
+
+    def __init__(self, config: ConverterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.spectrogram = ComplexSpectrogram(config.spectrogram)
+        self.scene_encoder = SceneEncoder(config.scene)
+        self.generates_response = config.generates == "response"
+        self.envelope = None
+        if self.generates_response:
+            num_frames = self.spectrogram.num_frames(config.num_samples)
+            self.envelope = EnergyEnvelope(config.scene.token_features, config.spectrogram, num_frames)
+        self.path = (
+            BridgePath(config.spread)
+            if config.path == "bridge"
+            else NoisePath(sigma_data=config.sigma_data, sigma_max=config.sigma_max)
+        )
+        network = UNet(3 if self.generates_response else 4, 2 + 2 * config.num_taps, config.unet)
+        adds_source = config.path == "bridge" or config.num_taps > 0
+        self.denoiser = Denoiser(network, self.path, num_taps=config.num_taps, adds_source=adds_source)
+
+    def losses(
+        self, source: Tensor, target: Tensor, rir: Tensor, tokens: Tensor, time: Tensor, seeds: Tensor
+    ) -> dict[str, Tensor]:
+        """Supervised losses of a batch of pairs, each (B,); a pure function of its arguments.
+
+        source and target (B, T), rir (B, R) with the direct sound a unit impulse at sample 0 (used only where the
+        converter generates a response), tokens of `scene_encoder`, diffusion time (B,) in 0..1, seeds (B,) int64.
+        "diffusion" is MVSD's L_d, "style" its L_sty (on magnitudes), "envelope" the squared error of the scene's
+        energy envelope in units of 20 dB.
+        """
+        level = _level(source)
+        condition = self._condition(source / level, tokens)
+        clean = self.spectrogram.encode(_late(rir) if self.generates_response else target / level)
+        noise = seeded_noise(seeds, clean.shape[1:], clean.device)
+        denoised = self.denoiser(self.denoiser.noisy(clean, noise, time, condition), time, condition)
+        losses = {
+            "diffusion": self.denoiser.loss(clean, denoised, time),
+            "style": (magnitude(denoised) - magnitude(clean)).abs().mean((1, 2)),
+        }
+        if self.envelope is not None:
+            error = self.envelope(tokens) - self.envelope.measure(clean)
+            losses["envelope"] = error.square().mean((1, 2))
+        return losses
+
+    def forward(
+        self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "last"
+    ) -> Tensor:
+        """Differentiable conversion: (B, T), tokens (B, L, D), seeds (B,) -> (B, T)."""
+        level = _level(source)
+        condition = self._condition(source / level, tokens)
+        spectrogram = self._sample(condition, seeds, num_steps, gradient)
+        if self.generates_response:
+            late = self.spectrogram.decode(spectrogram, self.config.num_samples)
+            return source + _convolve(source, late)
+        return level * self.spectrogram.decode(spectrogram, source.shape[-1])
+
+    estimate = forward
+
+    def tokens(self, scenes: list[Scene | None]) -> Tensor:
+        """Photos, or None for the null scene -> tokens (B, L, D)."""
+        canvas = [np.zeros((4, 96, 192), np.float32) if scene is None else scene.canvas() for scene in scenes]
+        known = torch.tensor([scene is not None for scene in scenes])
+        device = self.scene_encoder.null_tokens.device
+        encoded: Tensor = self.scene_encoder(torch.from_numpy(np.stack(canvas)).to(device), known.to(device))
+        return encoded
+
+    @torch.inference_mode()
+    def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
+        """A draw of the room's impulse response: (R,) at 16 kHz, the direct sound a unit impulse at sample 0.
+
+        Raises MvsdError where the converter generates speech.
+        """
+        if not self.generates_response:
+            raise MvsdError("this model generates speech, not a room's response; use a model with generates = 'response'")
+        with self._evaluating():
+            tokens = self.tokens([scene])
+            condition = self._condition(tokens.new_zeros(1, 1), tokens)
+            spectrogram = self._sample(condition, torch.tensor([seed]), steps or self.config.num_steps, "all")
+            rir = self.spectrogram.decode(spectrogram, self.config.num_samples)[0].cpu().numpy()
+        rir[0] += 1
+        return rir
+
+    def convert(
+        self, waveform: np.ndarray, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+    ) -> np.ndarray:
+        """Convert a recording: (T,) or (C, T) in -1..1 at any rate -> the same shape and rate, aligned to the sample."""
+        channels = np.atleast_2d(np.asarray(waveform, np.float32))
+        if waveform.ndim > 2 or not np.isfinite(channels).all():
+            raise MvsdError(f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted")
+        blocks = self.convert_blocks([channels], sample_rate, len(channels), scene, seed=seed, steps=steps)
+        return np.concatenate(list(blocks), axis=1).reshape(waveform.shape)
+
+    def convert_blocks(
+        self,
+        blocks: Iterable[np.ndarray],
+        sample_rate: int,
+        num_channels: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Convert a stream of (C, n) blocks of any sizes in constant memory; as many samples come out as go in.
+
+        Only what the converter changes is computed at 16 kHz, then resampled and added to the recording, which
+        therefore keeps its rate, its alignment, and its band above 8 kHz as it was.
+        """
+        kept: list[np.ndarray] = []
+
+        def keep() -> Iterator[np.ndarray]:
+            for block in blocks:
+                kept.append(block)
+                yield block
+
+        low = resample_blocks(keep(), sample_rate, SAMPLE_RATE, num_channels)
+        change = self._changes(low, num_channels, scene, seed, steps or self.config.num_steps)
+        for block in resample_blocks(change, SAMPLE_RATE, sample_rate, num_channels):
+            original, kept[:] = take(kept, block.shape[1])
+            yield original + block[:, : original.shape[1]]
+        yield from kept
+
+    def save(self, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
+        """Write weights and configuration into one safetensors file, whole or not at all.
+
+        Weights are stored as `dtype`; statistics of normalisation stay in float32.
+        """
+        parameters = {name for name, _ in self.named_parameters()}
+        tensors = {
+            name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
+            for name, value in self.state_dict().items()
+        }
+        metadata = {"format": FORMAT, "config": json.dumps(to_dict(self.config))}
+        path = Path(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mvsd-") as folder:
+            save_file(tensors, Path(folder) / path.name, metadata)
+            (Path(folder) / path.name).replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Converter:
+        """Read a model file of `save`, ready for use.
+
+        Raises ModelFileError where the file is missing, corrupt, or of another program.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such model file; give a .safetensors file written by mvsd")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ModelFileError(
+                        f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: it is no model of this version of mvsd"
+                    )
+                config = from_dict(ConverterConfig, json.loads(metadata["config"]))
+                with torch.device("meta"):  # a hostile configuration must not make us allocate
+                    wanted = {name: list(value.shape) for name, value in cls(config).state_dict().items()}
+                names = list(file.keys())
+                if {name: file.get_slice(name).get_shape() for name in names} != wanted:
+                    raise ModelFileError(f"{path}: weights and configuration do not fit; get the file again")
+                converter = cls(config)
+                converter.load_state_dict({name: file.get_tensor(name) for name in names})
+        except (SafetensorError, KeyError, ValueError, RuntimeError, ConfigError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
+        return converter.to(device).eval()
+
+    def _changes(
+        self, blocks: Iterable[np.ndarray], num_channels: int, scene: Scene | None, seed: int, steps: int
+    ) -> Iterator[np.ndarray]:
+        """Estimate minus source at 16 kHz, block by block."""
+        if self.generates_response:
+            late = self.response(scene, seed=seed, steps=steps)
+            late[0] -= 1
+            yield from convolve_blocks(blocks, late)
+            return
+        with torch.inference_mode(), self._evaluating():
+            tokens = self.tokens([scene])
+
+        def change(window: np.ndarray, index: int) -> np.ndarray:
+            if not window.any():
+                return np.zeros_like(window)
+            with torch.inference_mode(), self._evaluating():
+                source = torch.from_numpy(window).to(tokens.device)
+                seeds = torch.tensor([seed * 1_000_003 + index] * num_channels)
+                estimate = self.estimate(source, tokens.expand(num_channels, -1, -1), seeds, num_steps=steps)
+            changed: np.ndarray = estimate.cpu().numpy() - window
+            return changed
+
+        yield from overlap_windows(blocks, change, self.config.num_samples, self.config.overlap)
+
+    def _condition(self, source: Tensor, tokens: Tensor) -> Condition:
+        if self.envelope is not None:
+            return Condition(self.envelope.expand(self.envelope(tokens)), tokens)
+        return Condition(self.spectrogram.encode(source), tokens)
+
+    def _sample(self, condition: Condition, seeds: Tensor, num_steps: int, gradient: str) -> Tensor:
+        shape = condition.source.shape
+        noise = seeded_noise(seeds, (2, *shape[2:]), condition.source.device)
+        start = condition.source if self.config.path == "bridge" else torch.zeros_like(noise)
+        return sample(
+            lambda noisy, time: self.denoiser(noisy, time, condition), self.path, start, noise, num_steps, gradient=gradient
+        )
+
+    def _evaluating(self) -> _Evaluating:
+        return _Evaluating(self)
+
+
+def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Converter:
+    """Load a converter: "reverberator" or "dereverberator" as shipped, or a model file.
+
+    Raises ModelFileError as `Converter.load` does.
+    """
+    if str(name_or_path) in SHIPPED:
+        return Converter.load(Path(__file__).parent / "weights" / f"{name_or_path}.safetensors", device)
+    return Converter.load(name_or_path, device)
+
+
+class _Evaluating:
+    """Evaluation mode inside a with-block."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.was_training = self.module.training
+        self.module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.module.train(self.was_training)
+
+
+def seeded_noise(seeds: Tensor, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
+    """Standard normal (B, *shape), each row drawn from its own seed, so that it does not depend on the batch."""
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    return torch.stack(rows).to(device)
+
+
+def _level(waveform: Tensor) -> Tensor:
+    """Root mean square (B, 1) of (B, T), kept from zero."""
+    return waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+
+
+def _late(rir: Tensor) -> Tensor:
+    """A response without its direct sound."""
+    return torch.cat([rir[:, :1] - 1, rir[:, 1:]], dim=1)
+
+
+def _convolve(waveform: Tensor, rir: Tensor) -> Tensor:
+    """(B, T), (B, R) -> (B, T), the tail cut."""
+    size = waveform.shape[-1] + rir.shape[-1]
+    spectrum = torch.fft.rfft(waveform, size) * torch.fft.rfft(rir, size)
+    convolved: Tensor = torch.fft.irfft(spectrum, size)[..., : waveform.shape[-1]]
+    return convolved

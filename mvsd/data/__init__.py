@@ -1,0 +1,1 @@
+"""Examples, the shards they are stored in, folders of speech, and training batches mixed from both."""

@@ -1,0 +1,34 @@
+"""One example of the task: a scene, a voice without the room, the voice in it, and the room's response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mvsd.scene import Scene
+
+
+@dataclass(frozen=True)
+class Example:
+    """What is known about one voice in one room; None is what is not, so unpaired data fits too.
+
+    Attributes:
+        key: name that is unique in its data set: letters, digits, ``_`` and ``-``.
+        scene: picture of the room, with or without depth.
+        anechoic: (T,) float32, the voice without the room.
+        reverberant: (T,) float32, the voice in the room, direct sound aligned with ``anechoic``.
+        rir: (R,) float32, the room's response; ``rir[0] == 1`` is the direct sound.
+        sample_rate: of all three signals, in Hz.
+        metadata: JSON-able facts: room, materials, rt60 per band, drr_db, positions, transcript, speaker.
+    """
+
+    key: str
+    scene: Scene | None = None
+    anechoic: np.ndarray | None = None
+    reverberant: np.ndarray | None = None
+    rir: np.ndarray | None = None
+    sample_rate: int = 16_000
+    metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,307 @@
+"""Training batches: voices x rooms, paired or not; a row is a pure function of (seed, batch number, row)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import fft
+
+from mvsd.data.batch import COUNTS, Batch, rows_of_process
+from mvsd.data.shards import Shards
+from mvsd.data.speech import SAMPLE_RATE, Speech
+from mvsd.errors import ConfigError, DataError
+from mvsd.scene import Scene
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PANORAMA_ASPECT = 1.95
+
+_UNTRAINED = 2**62  # a batch number that no run reaches
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how it is mixed.
+
+    Attributes:
+        speech: folder of dry speech.
+        speech_holdout: globs on paths below it that training never hears.
+        speech_weights: glob -> factor on how often those files are drawn.
+        cache: folder for the decoded speech.
+        rooms: shards, or folders of shards, with scene and rir.
+        unpaired_rooms: the same for reverberant-only rows, whose rir is withheld; empty: ``rooms``.
+        validation_rooms: rooms that only validation sees, with the held-out voices; empty: no validation.
+        photos: folder of photos without sound, added to the scenes of anechoic-only rows; empty: none.
+        num_samples: T, length of a crop at 16 kHz.
+        rir_samples: R, length of a response; longer ones are cut, shorter ones padded.
+        num_paired: rows of a batch with everything.
+        num_reverberant: rows with a reverberant recording and its scene only.
+        num_anechoic: rows with a dry recording and any scene only.
+        warmup_rows: rows of an all-paired warm-up batch; 0: as many as the three kinds together.
+        level_db: range of the RMS level of a dry crop, dB of full scale.
+        scene_jitter: standard deviation of brightness and contrast.
+        depth_dropout: chance that a scene comes without depth, as most photos do.
+        num_workers: threads that prepare batches ahead; the batches do not depend on it.
+    """
+
+    speech: str = ""
+    speech_holdout: tuple[str, ...] = ()
+    speech_weights: Mapping[str, float] = field(default_factory=dict)
+    cache: str = "cache"
+    rooms: tuple[str, ...] = ()
+    unpaired_rooms: tuple[str, ...] = ()
+    validation_rooms: tuple[str, ...] = ()
+    photos: str = ""
+    num_samples: int = 40_960
+    rir_samples: int = 24_576
+    num_paired: int = 8
+    num_reverberant: int = 4
+    num_anechoic: int = 4
+    warmup_rows: int = 0
+    level_db: tuple[float, float] = (-35.0, -17.0)
+    scene_jitter: float = 0.1
+    depth_dropout: float = 0.5
+    num_workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges; raises ConfigError."""
+        for name in (*COUNTS, "warmup_rows", "scene_jitter", "depth_dropout"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in ("num_samples", "rir_samples", "num_workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.num_paired + self.num_reverberant + self.num_anechoic < 1:
+            raise ConfigError("a batch has no rows; set data.num_paired, num_reverberant or num_anechoic")
+        if self.level_db[0] > self.level_db[1]:
+            raise ConfigError(f"data.level_db is {list(self.level_db)}; wanted is [lowest, highest]")
+
+
+class Scenes:
+    """Canvases in memory at half precision, drawn with random turns, mirrors and light."""
+
+    def __init__(self, scenes: Iterable[Scene]) -> None:
+        canvases, boxes, turnable = list[np.ndarray](), list[tuple[slice, slice]](), list[bool]()
+        for scene in scenes:
+            canvas = scene.canvas()
+            height, width = scene.image.shape[:2]
+            canvases.append(canvas.astype(np.float16))
+            boxes.append(_picture_box(canvas))
+            turnable.append(width / height >= PANORAMA_ASPECT)
+        self._canvases, self._boxes, self._turnable = canvases, boxes, turnable
+
+    def __len__(self) -> int:
+        return len(self._canvases)
+
+    def draw(self, index: int, generator: np.random.Generator, config: DataConfig) -> np.ndarray:
+        """(4, H, W) float32 canvas: turned (panoramas), mirrored, in other light, perhaps without depth."""
+        turn, flip, depth = generator.random(3)
+        contrast, brightness = 1.0 + config.scene_jitter * generator.standard_normal(2)
+        canvas = self._canvases[index].astype(np.float32)
+        rows, columns = self._boxes[index]
+        picture = canvas[:, rows, columns]
+        if self._turnable[index]:
+            picture = np.roll(picture, int(turn * picture.shape[-1]), axis=-1)
+        if flip < 0.5:
+            picture = picture[..., ::-1]
+        canvas[:, rows, columns] = picture
+        canvas[:3, rows, columns] *= max(contrast, 0.1)
+        canvas[:3, rows, columns] += brightness - 1.0
+        if depth < config.depth_dropout:
+            canvas[3] = 0.0
+        return canvas
+
+
+class Rooms:
+    """Scenes and responses of some shards, decoded once: about 0.2 MB a room."""
+
+    def __init__(self, shards: Shards, rir_samples: int) -> None:
+        """Decode.
+
+        Raises:
+            DataError: a room has no scene or no response, or another sample rate.
+        """
+        self.rirs = np.zeros((len(shards), rir_samples), dtype=np.float16)
+        self.scenes = Scenes(self._decode(shards))
+
+    def _decode(self, shards: Shards) -> Iterator[Scene]:
+        for index in range(len(shards)):
+            example = shards.load(index, ("scene", "rir"))
+            if example.scene is None or example.rir is None or example.sample_rate != SAMPLE_RATE:
+                raise DataError(
+                    f"{example.key} is no room for training: wanted are scene and rir, {SAMPLE_RATE} Hz"
+                )
+            if abs(example.rir[0] - 1.0) > 1e-3:
+                raise DataError(
+                    f"rir of {example.key} starts with {example.rir[0]:.3g}; wanted is the direct sound as 1"
+                )
+            rir = example.rir[: self.rirs.shape[1]]
+            self.rirs[index, : len(rir)] = rir
+            yield example.scene
+
+
+class Mixer:
+    """Batches of voices in rooms by number."""
+
+    def __init__(
+        self,
+        speech: Speech,
+        rooms: Shards,
+        unpaired_rooms: Shards | None,
+        photos: Sequence[Scene] | None,
+        config: DataConfig,
+        *,
+        seed: int = 0,
+        paired_batches: int = 0,
+    ) -> None:
+        """Keep all rooms in memory; the first ``paired_batches`` batches hold paired rows only."""
+        self.config, self.seed, self.paired_batches = config, seed, paired_batches
+        self._speech = speech
+        self._rooms = Rooms(rooms, config.rir_samples)
+        self._unpaired = Rooms(unpaired_rooms, config.rir_samples) if unpaired_rooms else self._rooms
+        self._photos = Scenes(photos or ())
+        self._scenes = [self._rooms.scenes, self._photos]
+        if unpaired_rooms:
+            self._scenes.append(self._unpaired.scenes)
+
+    def counts(self, number: int) -> tuple[int, int, int]:
+        """Rows of batch ``number``: paired, reverberant only, anechoic only."""
+        config = self.config
+        rows = (config.num_paired, config.num_reverberant, config.num_anechoic)
+        return (config.warmup_rows or sum(rows), 0, 0) if number < self.paired_batches else rows
+
+    def batch(self, number: int, rank: int = 0, num_processes: int = 1) -> Batch:
+        """Make the share of process ``rank`` of batch ``number``, a pure function of the seed and the number.
+
+        Raises:
+            ConfigError: a kind of row cannot be divided evenly among the processes.
+        """
+        counts = self.counts(number)
+        rows = rows_of_process(counts, rank, num_processes)
+        return self._assemble(number, rows, counts, num_processes)
+
+    def pairs(self, num_rows: int) -> Batch:
+        """Make paired rows of crops that no training batch draws, to listen to."""
+        return self._assemble(_UNTRAINED, range(num_rows), (num_rows, 0, 0), 1)
+
+    def _assemble(
+        self, number: int, rows: Sequence[int], counts: tuple[int, int, int], num_processes: int
+    ) -> Batch:
+        made, seeds = list[tuple[np.ndarray, ...]](), [row_seed(self.seed, number, row) for row in rows]
+        for row, seed in zip(rows, seeds, strict=True):
+            generator = np.random.default_rng([seed, 1])
+            if row < counts[0] + counts[1]:
+                made.append(self._room_row(seed, generator, paired=row < counts[0]))
+            else:
+                made.append(self._anechoic_row(seed, generator))
+        columns = zip(*made, strict=True)
+        anechoic, reverberant, rir, scene = (torch.from_numpy(np.stack(column)) for column in columns)
+        shares = (total // num_processes for total in counts)
+        return Batch(anechoic, reverberant, rir, scene, torch.tensor(seeds, dtype=torch.int64), *shares)
+
+    def _room_row(self, seed: int, generator: np.random.Generator, *, paired: bool) -> tuple[np.ndarray, ...]:
+        config = self.config
+        rooms = self._rooms if paired else self._unpaired
+        index = int(generator.integers(len(rooms.rirs)))
+        rir = rooms.rirs[index].astype(np.float32)
+        voice = self._speech.crop(seed, config.num_samples, context=config.rir_samples - 1)
+        reverberant = _convolve_valid(voice, rir)
+        anechoic = voice[config.rir_samples - 1 :]
+        gain = _level_gain(anechoic, generator.uniform(*config.level_db), reverberant)
+        scene = rooms.scenes.draw(index, generator, config)
+        if paired:
+            return anechoic * gain, reverberant * gain, rir, scene
+        return np.zeros_like(anechoic), reverberant * gain, np.zeros_like(rir), scene
+
+    def _anechoic_row(self, seed: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+        config = self.config
+        anechoic = self._speech.crop(seed, config.num_samples)
+        gain = _level_gain(anechoic, generator.uniform(*config.level_db), anechoic)
+        index = int(generator.integers(sum(map(len, self._scenes))))
+        for scenes in self._scenes:
+            if index < len(scenes):
+                break
+            index -= len(scenes)
+        scene = scenes.draw(index, generator, config)
+        return anechoic * gain, np.zeros_like(anechoic), np.zeros(config.rir_samples, dtype=np.float32), scene
+
+
+def open_mixer(config: DataConfig, *, seed: int = 0, paired_batches: int = 0) -> Mixer:
+    """Open the speech, rooms and photos a configuration names.
+
+    Raises:
+        ConfigError: no speech or no rooms are named.
+        DataError: they cannot be used.
+    """
+    if not config.speech or not config.rooms:
+        raise ConfigError("no training data; set data.speech to a folder and data.rooms to a list of shards")
+    photos = None
+    if config.photos:
+        files = sorted(
+            path for path in Path(config.photos).rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES
+        )
+        if not files:
+            raise DataError(f"no photos in {config.photos}; wanted are {', '.join(PHOTO_SUFFIXES)} files")
+        photos = [Scene.open(path) for path in files]
+    speech = Speech(config.speech, config.cache, config.speech_holdout, weights=config.speech_weights)
+    unpaired = Shards(config.unpaired_rooms) if config.unpaired_rooms else None
+    return Mixer(
+        speech, Shards(config.rooms), unpaired, photos, config, seed=seed, paired_batches=paired_batches
+    )
+
+
+def batches(
+    mixer: Mixer, start: int = 0, stop: int | None = None, *, rank: int = 0, num_processes: int = 1
+) -> Generator[Batch, None, None]:
+    """Yield batches ``start``, ``start + 1``, ... made ahead by threads (the FFT and numpy free the GIL)."""
+    numbers = count(start) if stop is None else iter(range(start, stop))
+    num_workers = mixer.config.num_workers
+    executor = ThreadPoolExecutor(num_workers, thread_name_prefix="mixer")
+    try:
+        pending: deque[Future[Batch]] = deque()
+        for number in islice(numbers, num_workers + 1):
+            pending.append(executor.submit(mixer.batch, number, rank, num_processes))
+        while pending:
+            batch = pending.popleft().result()
+            for number in islice(numbers, 1):
+                pending.append(executor.submit(mixer.batch, number, rank, num_processes))
+            yield batch
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def row_seed(seed: int, number: int, row: int) -> int:
+    """Hash (seed, batch number, row) to 62 bits."""
+    return int(np.random.SeedSequence([seed, number, row]).generate_state(1, np.uint64)[0] >> np.uint64(2))
+
+
+def _convolve_valid(voice: np.ndarray, rir: np.ndarray) -> np.ndarray:
+    """Convolve (R - 1 + T,) with (R,) and keep the T samples that see the whole response.
+
+    The circular convolution wraps round only into samples that are dropped: transforms of R - 1 + T suffice.
+    """
+    size = fft.next_fast_len(len(voice), real=True)
+    product = fft.rfft(voice, size) * fft.rfft(rir, size)
+    return np.asarray(fft.irfft(product, size)[len(rir) - 1 : len(voice)], dtype=np.float32)
+
+
+def _level_gain(anechoic: np.ndarray, level_db: float, loudest: np.ndarray) -> np.float32:
+    """Gain that brings the dry crop to an RMS level, or as near as ``loudest`` can come without clipping."""
+    rms = float(np.sqrt(np.mean(np.square(anechoic))))
+    peak = max(float(np.abs(anechoic).max()), float(np.abs(loudest).max()))
+    return np.float32(min(10 ** (level_db / 20) / max(rms, 1e-5), 0.99 / max(peak, 1e-5)))
+
+
+def _picture_box(canvas: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns that hold picture; the bars of the letterbox are zero in every channel."""
+    filled = np.any(canvas != 0.0, axis=0)
+    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -1,0 +1,166 @@
+"""A folder of speech as one long memory-mapped recording, with crops that are functions of an integer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from rich.progress import track
+
+from mvsd.audio import load_audio, resample
+from mvsd.errors import AudioFileError, DataError
+
+SAMPLE_RATE = 16_000
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+_CACHE_VERSION = 2
+_FULL_SCALE = 32_767
+_PAUSE_DB = -15.0  # a crop this far below its utterance is mostly a pause
+_SILENCE = 1e-3  # RMS below which a crop is silent whatever its utterance
+_TRIES = 20
+
+
+class Speech:
+    """All sound files below a folder at 16 kHz mono, decoded once into an int16 cache.
+
+    Attributes:
+        paths: of the utterances, relative to the folder, sorted, with ``/``.
+        lengths: (num_utterances,) samples of each.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        cache: str | Path,
+        holdout: Sequence[str] = (),
+        only_holdout: bool = False,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Decode the folder into ``cache`` unless the same files are there already.
+
+        Args:
+            folder: searched recursively for wav, flac, ogg, opus and mp3.
+            cache: folder of the cache, about 115 MB per hour of speech; safe to delete.
+            holdout: globs on relative paths, where ``*`` also matches ``/``; those files are left out ...
+            only_holdout: ... or are the only ones kept.
+            weights: glob -> factor on the chance that a crop comes from these files; the first match counts.
+
+        Raises:
+            DataError: the folder holds no sound, or a file cannot be decoded.
+        """
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError(f"{self.folder} is not a folder; wanted is a folder of speech files")
+        self.paths = _find_files(self.folder, holdout, only_holdout)
+        if not self.paths:
+            raise DataError(f"no speech left in {self.folder}; wanted are {', '.join(SUFFIXES)} files")
+        data, index = _cache_paths(self.folder, Path(cache), self.paths)
+        if not index.exists():
+            _build_cache(self.folder, self.paths, data, index)
+        facts = json.loads(index.read_text())
+        self.lengths = np.array(facts["lengths"], dtype=np.int64)
+        self._rms = np.array(facts["rms"])
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._samples = np.memmap(data, dtype=np.int16, mode="r")
+        if len(self._samples) != self._starts[-1]:
+            raise DataError(
+                f"{data} has {len(self._samples)} samples, not {self._starts[-1]}; delete {index}"
+            )
+        chances = self.lengths * [_weight(path, weights or {}) for path in self.paths]
+        if not chances.sum() > 0:
+            raise DataError(f"the weights leave no speech in {self.folder}; give some file a positive weight")
+        self._cumulative_chances = np.cumsum(chances) / chances.sum()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def utterance(self, index: int) -> np.ndarray:
+        """(T,) float32, a whole file."""
+        return self._read(index, 0, int(self.lengths[index]))
+
+    def speaker(self, index: int) -> str:
+        """The folder of the file, which in most corpora is the speaker."""
+        return str(PurePosixPath(self.paths[index]).parent)
+
+    def crop(self, seed: int, num_samples: int, context: int = 0) -> np.ndarray:
+        """Draw a crop that is not a pause, uniformly over time.
+
+        The crop lies in one utterance; what the utterance does not cover is zero.
+
+        Returns:
+            (context + num_samples,) float32: the crop, after ``context`` samples of what was said before.
+        """
+        generator = np.random.default_rng(seed)
+        best, best_rms = np.zeros(context + num_samples, dtype=np.float32), -1.0
+        for _ in range(_TRIES):
+            index = int(np.searchsorted(self._cumulative_chances, generator.random(), side="right"))
+            spare = int(self.lengths[index]) - num_samples
+            start = int(generator.integers(min(spare, 0), max(spare, 0), endpoint=True))
+            piece = self._read(index, start - context, start + num_samples)
+            rms = float(np.sqrt(np.mean(np.square(piece[context:]))))
+            if rms > max(_SILENCE, self._rms[index] * 10 ** (_PAUSE_DB / 20)):
+                return piece
+            if rms > best_rms:
+                best, best_rms = piece, rms
+        return best
+
+    def _read(self, index: int, start: int, stop: int) -> np.ndarray:
+        first, length = int(self._starts[index]), int(self.lengths[index])
+        piece = np.zeros(stop - start, dtype=np.float32)
+        inside = slice(max(start, 0), min(stop, length))
+        if inside.start < inside.stop:
+            samples = self._samples[first + inside.start : first + inside.stop]
+            np.divide(samples, _FULL_SCALE, out=piece[inside.start - start : inside.stop - start])
+        return piece
+
+
+def _find_files(folder: Path, holdout: Sequence[str], only_holdout: bool) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    relative = sorted(path.relative_to(folder).as_posix() for path in files)
+    return [path for path in relative if any(fnmatchcase(path, glob) for glob in holdout) == only_holdout]
+
+
+def _weight(path: str, weights: Mapping[str, float]) -> float:
+    return next((weight for glob, weight in weights.items() if fnmatchcase(path, glob)), 1.0)
+
+
+def _cache_paths(folder: Path, cache: Path, paths: list[str]) -> tuple[Path, Path]:
+    """Name the cache after what it was made of, so that another list of files or sizes finds no cache."""
+    facts = [_CACHE_VERSION, SAMPLE_RATE, [(path, (folder / path).stat().st_size) for path in paths]]
+    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return cache / f"speech-{fingerprint}.int16", cache / f"speech-{fingerprint}.json"
+
+
+def _build_cache(folder: Path, paths: list[str], data: Path, index: Path) -> None:
+    data.parent.mkdir(parents=True, exist_ok=True)
+    temporary = data.with_name(f".{data.name}.{os.getpid()}.part")
+    lengths, levels = list[int](), list[float]()
+    try:
+        with temporary.open("wb") as file:
+            for path in track(paths, description=f"Decoding {folder.name}"):
+                samples = _decode(folder / path)
+                samples.tofile(file)
+                lengths.append(len(samples))
+                levels.append(float(np.sqrt(np.mean(np.square(samples / _FULL_SCALE)))))
+        os.replace(temporary, data)
+        temporary.write_text(json.dumps({"lengths": lengths, "rms": levels, "paths": paths}))
+        os.replace(temporary, index)
+    except OSError as error:
+        raise DataError(f"the cache {data} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _decode(path: Path) -> np.ndarray:
+    try:
+        waveform, sample_rate = load_audio(path)
+    except AudioFileError as error:
+        raise DataError(f"{error} (in a folder of speech; remove it or hold it out)") from error
+    mono = resample(waveform.mean(axis=0, keepdims=True), sample_rate, SAMPLE_RATE)[0]
+    peak = max(float(np.abs(mono).max(initial=0.0)), 1.0)
+    return np.asarray(np.rint(mono / peak * _FULL_SCALE), dtype=np.int16)

@@ -1,0 +1,133 @@
+"""The theory: how a clean spectrogram is degraded, and the denoiser that undoes it.
+
+A path says what lies between the clean spectrogram (time 0) and the start of sampling (time 1):
+
+    noisy(t) = a(t) clean + b(t) source + c(t) noise
+
+`NoisePath` starts from noise, as the paper does (a = 1, b = 0, c = sigma); `BridgePath` starts from the source
+itself. One `Denoiser` and one sampler (`mvsd.sampling`) serve both. No random number is drawn here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Condition(NamedTuple):
+    """What the denoiser knows: the source (B, C, F, N) on the grid of the target, and scene tokens (B, L, D)."""
+
+    source: Tensor
+    tokens: Tensor
+
+
+class Path(Protocol):
+    """A way from the clean spectrogram to the start of sampling; every argument and result is (B, 1, 1, 1)."""
+
+    def coefficients(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights a, b, c of clean, source and noise at `time` in 0..1."""
+        ...
+
+    def preconditioning(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c_skip, c_out, c_in and c_noise, which keep the network's input and target at unit scale."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoisePath:
+    """From noise: Karras et al. 2022, "Elucidating the design space" (EDM), equation 5 and table 1.
+
+    `sigma_data` is the standard deviation of the clean spectrogram; time 0..1 runs from `sigma_min` to `sigma_max`.
+    """
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.005
+    sigma_max: float = 20.0
+    rho: float = 7.0
+
+    def sigma(self, time: Tensor) -> Tensor:
+        """Noise level at `time`; exactly 0 at time 0."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return torch.where(time > 0, (low + time * (high - low)) ** self.rho, 0.0)
+
+    def coefficients(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """a = 1, b = 0, c = sigma."""
+        return torch.ones_like(time), torch.zeros_like(time), self.sigma(time)
+
+    def preconditioning(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """EDM, table 1."""
+        sigma = self.sigma(time).clamp(min=self.sigma_min)
+        total = (sigma**2 + self.sigma_data**2).sqrt()
+        return self.sigma_data**2 / total**2, sigma * self.sigma_data / total, 1 / total, sigma.log() / 4
+
+
+@dataclass(frozen=True)
+class BridgePath:
+    """From the source: a Brownian bridge (Li et al. 2023, BBDM, equation 4) whose noise peaks at `spread` / 2."""
+
+    spread: float = 0.3
+
+    def coefficients(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """a = 1 - t, b = t, c = spread sqrt(t (1 - t))."""
+        return 1 - time, time, self.spread * (time * (1 - time)).sqrt()
+
+    def preconditioning(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Plain data prediction: the head adds the source, the network only what differs from it."""
+        one = torch.ones_like(time)
+        return torch.zeros_like(time), one, one, time
+
+
+class Denoiser(nn.Module):
+    """Predicts the clean spectrogram from a noisy one (data prediction).
+
+    The network sees the noisy spectrogram and the source as channels (B, 2 + C, F, N), c_noise (B,) and tokens
+    (B, L, D), and returns a residual (B, 2, F, N), followed by 2 `num_taps` channels of complex filter
+    coefficients where the head is a multi-frame filter (Mack & Habets 2020, "Deep filtering", equation 4). That
+    filter over the present and past frames of the source is the convolutive model of a room which WPE inverts.
+    """
+
+    def __init__(self, network: nn.Module, path: Path, *, num_taps: int, adds_source: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.path = path
+        self.num_taps = num_taps
+        self.adds_source = adds_source
+
+    def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """noisy (B, 2, F, N), time (B,) in 0..1 -> denoised (B, 2, F, N)."""
+        c_skip, c_out, c_in, c_noise = self.path.preconditioning(time.view(-1, 1, 1, 1))
+        inputs = torch.cat([c_in * noisy, condition.source], dim=1)
+        output = self.network(inputs, c_noise.flatten(), condition.tokens).float()
+        denoised = c_skip * noisy + c_out * output[:, :2]
+        if self.adds_source:
+            denoised = denoised + condition.source
+        if self.num_taps:
+            denoised = denoised + filter_frames(condition.source, output[:, 2:])
+        return denoised
+
+    def noisy(self, clean: Tensor, noise: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """The degraded spectrogram (B, 2, F, N) at `time` (B,)."""
+        a, b, c = self.path.coefficients(time.view(-1, 1, 1, 1))
+        source = condition.source if bool((b != 0).any()) else 0.0
+        return a * clean + b * source + c * noise
+
+    def loss(self, clean: Tensor, denoised: Tensor, time: Tensor) -> Tensor:
+        """Squared error weighted by 1 / c_out^2 (EDM, equation 8), per example: (B,)."""
+        _, c_out, _, _ = self.path.preconditioning(time.view(-1, 1, 1, 1))
+        return ((denoised - clean) / c_out).square().mean((1, 2, 3))
+
+
+def filter_frames(source: Tensor, taps: Tensor) -> Tensor:
+    """Filter every bin over its present and past frames: (B, 2, F, N), (B, 2 K, F, N) -> (B, 2, F, N)."""
+    num_taps, num_frames = taps.shape[1] // 2, source.shape[-1]
+    padded = nn.functional.pad(source, (num_taps - 1, 0))
+    real, imaginary = torch.zeros_like(source[:, 0]), torch.zeros_like(source[:, 0])
+    for tap in range(num_taps):
+        past = padded[..., num_taps - 1 - tap :][..., :num_frames]
+        weight_real, weight_imaginary = taps[:, 2 * tap], taps[:, 2 * tap + 1]
+        real = real + weight_real * past[:, 0] - weight_imaginary * past[:, 1]
+        imaginary = imaginary + weight_real * past[:, 1] + weight_imaginary * past[:, 0]
+    return torch.stack([real, imaginary], dim=1)

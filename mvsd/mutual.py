@@ -1,0 +1,157 @@
+"""Mutual learning: the two converters in a closed loop teach each other (MVSD, section 3.3).
+
+    dry -- reverberator(scene) --> wet^ -- dereverberator(scene) --> dry~     |dry~ - dry| teaches the reverberator
+    wet -- dereverberator(scene) --> dry^ -- reverberator(scene) --> wet~     |wet~ - wet| teaches the dereverberator
+
+Neither loop needs a pair. The converter that grades the other takes no gradient in that term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mvsd.converter import Converter
+from mvsd.data.batch import Batch
+from mvsd.spectrogram import magnitude
+
+
+@dataclass(frozen=True)
+class MutualConfig:
+    """Weights of the loss terms, and how the loop is run.
+
+    L_total = diffusion + style L_sty + envelope + cycle L_m; the paper gives no weights. `scene_dropout` is the share
+    of rows that see the null scene, `loop_steps` the sampling steps of an estimate inside the loop, of which the last
+    carries the gradient, and `start_share` the share of rows trained at time 1, where sampling starts.
+    """
+
+    style: float = 0.5
+    envelope: float = 0.3
+    cycle: float = 0.2
+    scene_dropout: float = 0.15
+    reverberator_loop_steps: int = 4
+    dereverberator_loop_steps: int = 1
+    start_share: float = 0.25
+
+
+class MutualLearning(nn.Module):
+    """Both converters and everything that teaches them."""
+
+    def __init__(self, reverberator: Converter, dereverberator: Converter, config: MutualConfig) -> None:
+        super().__init__()
+        self.reverberator = reverberator
+        self.dereverberator = dereverberator
+        self.config = config
+
+    def forward(self, batch: Batch, *, cycle: bool) -> dict[str, Tensor]:
+        """The named terms, each a scalar mean over rows; "total" is what is minimised.
+
+        A pure function of the parameters and the batch: time, noise and scene dropout come from `batch.seeds`.
+        """
+        time, dropped = self._draws(batch.seeds)
+        known = (~dropped).to(batch.scene.device)
+        tokens = {
+            "reverberator": self.reverberator.scene_encoder(batch.scene, known),
+            "dereverberator": self.dereverberator.scene_encoder(batch.scene, known),
+        }
+        terms = self.paired_losses(batch, tokens, time.to(batch.scene.device))
+        if cycle:
+            terms |= self.cycle_losses(batch, tokens)
+        weights = {"diffusion": 1.0, "style": self.config.style, "envelope": self.config.envelope}
+        weights["cycle"] = self.config.cycle
+        terms["total"] = torch.stack(
+            [weights[name.split("/")[1]] * value for name, value in terms.items() if name.split("/")[1] in weights]
+        ).sum()
+        return terms
+
+    def paired_losses(self, batch: Batch, tokens: dict[str, Tensor], time: Tensor) -> dict[str, Tensor]:
+        """L_d, L_sty and the scene's energy envelope, on the rows that are pairs."""
+        pairs = slice(0, batch.num_paired)
+        if batch.num_paired == 0:
+            return {}
+        dry, wet = batch.anechoic[pairs], batch.reverberant[pairs]
+        terms = {}
+        for name, source, target in (("reverberator", dry, wet), ("dereverberator", wet, dry)):
+            converter = getattr(self, name)
+            losses = converter.losses(
+                source, target, batch.rir[pairs], tokens[name][pairs], time[pairs], batch.seeds[pairs]
+            )
+            terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
+        return terms
+
+    def cycle_losses(self, batch: Batch, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+        """L_m: both loops, over paired and unpaired rows alike, and the room left in the dry estimates."""
+        first, second = batch.num_paired, batch.num_paired + batch.num_reverberant
+        has_wet = torch.arange(len(batch.seeds)) < second
+        has_dry = (torch.arange(len(batch.seeds)) < first) | ~has_wet
+        dry, wet = batch.anechoic[has_dry], batch.reverberant[has_wet]
+        dry_tokens = {name: value[has_dry] for name, value in tokens.items()}
+        wet_tokens = {name: value[has_wet] for name, value in tokens.items()}
+        dry_seeds, wet_seeds = batch.seeds[has_dry] + 1, batch.seeds[has_wet] + 1
+        num_steps = {
+            "reverberator": self.config.reverberator_loop_steps,
+            "dereverberator": self.config.dereverberator_loop_steps,
+        }
+
+        def learn(name: str, source: Tensor, tokens: dict[str, Tensor], seeds: Tensor) -> Tensor:
+            converter: Converter = getattr(self, name)
+            return converter.estimate(source, tokens[name], seeds, num_steps=num_steps[name])
+
+        def grade(name: str, source: Tensor, tokens: dict[str, Tensor], seeds: Tensor) -> Tensor:
+            arguments = (source, tokens[name].detach(), seeds)
+            return _frozen_estimate(getattr(self, name), *arguments, num_steps=num_steps[name])
+
+        wet_estimate = learn("reverberator", dry, dry_tokens, dry_seeds)
+        dry_again = grade("dereverberator", wet_estimate, dry_tokens, dry_seeds)
+        dry_estimate = learn("dereverberator", wet, wet_tokens, wet_seeds)
+        wet_again = grade("reverberator", dry_estimate, wet_tokens, wet_seeds)
+        terms = {
+            "reverberator/cycle": self._distance(dry_again, dry),
+            "dereverberator/cycle": self._distance(wet_again, wet),
+        }
+        if batch.num_paired:
+            pairs = slice(0, batch.num_paired)
+            with torch.no_grad():
+                residue = residual_drr_db(dry_estimate[pairs], batch.anechoic[pairs])
+                untouched = residual_drr_db(wet[pairs], batch.anechoic[pairs])
+            terms["dereverberator/residual_drr_db"] = residue.mean()
+            terms["dereverberator/input_drr_db"] = untouched.mean()
+        return terms
+
+    def _distance(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """L1 between compressed magnitudes, at the target's unit level."""
+        level = target.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+        encode = self.dereverberator.spectrogram.encode
+        return (magnitude(encode(estimate / level)) - magnitude(encode(target / level))).abs().mean()
+
+    def _draws(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Diffusion time (B,) and whether the scene is dropped (B,), from each row's seed."""
+        draws = torch.stack([torch.rand(3, generator=torch.Generator().manual_seed(int(seed) + 2)) for seed in seeds])
+        time = torch.where(draws[:, 1] < self.config.start_share, 1.0, draws[:, 0])
+        return time, draws[:, 2] < self.config.scene_dropout
+
+
+def residual_drr_db(estimate: Tensor, anechoic: Tensor, sample_rate: int = 16_000) -> Tensor:
+    """How dry an estimate is: direct-to-reverberant ratio in dB of the response anechoic -> estimate, (B,).
+
+    The response is the regularised deconvolution of estimate (B, T) by anechoic (B, T); direct is within 2.5 ms of
+    time 0, reverberant what follows for 0.5 s. A dereverberator that hides the room in its output scores low.
+    """
+    size = 2 * anechoic.shape[-1]
+    dry, wet = torch.fft.rfft(anechoic.float(), size), torch.fft.rfft(estimate.float(), size)
+    energy = dry.abs().square()
+    response = torch.fft.irfft(wet * dry.conj() / (energy + 1e-2 * energy.mean(-1, keepdim=True)), size)
+    near = int(0.0025 * sample_rate)
+    direct = response[:, :near].square().sum(-1) + response[:, -near:].square().sum(-1)
+    late = response[:, near : near + sample_rate // 2].square().sum(-1)
+    return 10 * (direct.clamp(min=1e-20) / late.clamp(min=1e-20)).log10()
+
+
+def _frozen_estimate(converter: Converter, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int) -> Tensor:
+    """`converter.estimate` whose gradient reaches the source but not the converter's parameters."""
+    frozen = {name: value.detach() for name, value in converter.named_parameters()}
+    estimate: Tensor = functional_call(converter, frozen, (source, tokens, seeds), {"num_steps": num_steps})
+    return estimate

@@ -1,0 +1,145 @@
+"""The picture and the depth map of a room, rendered with Mitsuba 3 (https://mitsuba-renderer.org).
+
+A few path-traced samples per pixel are made clean by filtering the light, not the colours: noise-free albedo,
+normals and depth come from a second, cheap pass, and light = radiance / albedo is smoothed within surfaces only
+(edge-avoiding a-trous wavelets, Dammertz et al. 2010, eq. 1-4).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mvsd.errors import MissingExtraError
+from mvsd.simulation.rooms import Room
+from mvsd.simulation.stage import build_scene
+
+PANORAMA_SLICES = 16
+
+
+def load_mitsuba() -> ModuleType:
+    """Mitsuba in its scalar variant, on one thread.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import drjit
+        import mitsuba
+    except ImportError as error:
+        raise MissingExtraError("simulate", "mitsuba") from error
+    if mitsuba.variant() != "scalar_rgb":
+        mitsuba.set_variant("scalar_rgb")
+        mitsuba.set_log_level(mitsuba.LogLevel.Error)
+        drjit.set_thread_count(1)
+    return mitsuba  # type: ignore[no-any-return]
+
+
+def render(
+    room: Room, *, image_scale: int = 1, samples_per_pixel: int = 6
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Picture and depth as the room's camera sees them.
+
+    Args:
+        image_scale: 1 gives 96 x 128 (perspective) or 64 x 192 (panorama) pixels, n gives n times as many each way.
+
+    Returns:
+        image: (H, W, 3) uint8 sRGB. depth: (H, W) float32, distance along the ray in metres.
+    """
+    mi = load_mitsuba()
+    panorama = room.camera.projection == "panorama"
+    height, width = (64 * image_scale, 192 * image_scale) if panorama else (96 * image_scale, 128 * image_scale)
+    scene = mi.load_dict(build_scene(room, mi))
+    sensor = _sensor(room, mi, width, height)
+    seed = room.seed % 2**31
+    features = np.array(mi.render(scene, sensor=sensor, integrator=_guides(mi), spp=3, seed=seed + 1))
+    path = mi.load_dict({"type": "path", "max_depth": 5, "rr_depth": 3})
+    radiance = np.array(mi.render(scene, sensor=sensor, integrator=path, spp=samples_per_pixel, seed=seed))[..., :3]
+    albedo, normal, depth = features[..., :3], features[..., 3:6], features[..., 6]
+    return _develop(_denoise(radiance, albedo, normal, depth), room), depth
+
+
+def _guides(mi: ModuleType) -> Any:
+    return mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal,depth:depth"})
+
+
+def _sensor(room: Room, mi: ModuleType, width: int, height: int) -> Any:
+    """The camera: one pinhole, or a ring of narrow ones side by side (a cylinder of vertical slices)."""
+    camera = room.camera
+    film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}, "pixel_format": "rgb"}
+    position = np.array(camera.position)
+
+    def pinhole(yaw: float, pitch: float, fov_deg: float) -> dict[str, Any]:
+        view = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
+        to_world = mi.ScalarTransform4f().look_at(position.tolist(), (position + view).tolist(), [0, 0, 1])
+        return {"type": "perspective", "fov": fov_deg, "fov_axis": "x", "to_world": to_world, "near_clip": 0.01}
+
+    if camera.projection != "panorama":
+        return mi.load_dict({**pinhole(camera.yaw, camera.pitch, camera.fov_deg), "film": film})
+    fov = 360 / PANORAMA_SLICES
+    slice_film = {**film, "width": width // PANORAMA_SLICES}
+    ring: dict[str, Any] = {"type": "batch", "film": film}
+    for index in range(PANORAMA_SLICES):
+        yaw = camera.yaw + np.radians(180 - fov * (index + 0.5))
+        ring[f"slice{index:02d}"] = {**pinhole(yaw, 0.0, fov), "film": slice_film}
+    return mi.load_dict(ring)
+
+
+def _denoise(
+    radiance: np.ndarray, albedo: np.ndarray, normal: np.ndarray, depth: np.ndarray, levels: int = 4
+) -> np.ndarray:
+    """Radiance (H, W, 3) with its light smoothed within surfaces.
+
+    Radiance and albedo are averaged with the same weights, which fall with the differences in normal, depth and
+    light, and only then divided: a pixel on an edge, whose few samples fell on either side, does no harm.
+    """
+    albedo = np.maximum(albedo, 0.04)
+    light = radiance / albedo
+    light = np.minimum(light, 20 * np.median(light) + 1e-3)
+    sums = np.concatenate([light * albedo, albedo], axis=-1)
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    purity = np.clip(length[..., 0] * 10 - 9, 0.05, 1)  # low where a pixel holds an edge: it may borrow from all sides
+    normal = normal / np.maximum(length, 1e-6)
+    guide = np.concatenate([normal, depth[..., None], np.log1p(light)], axis=-1)
+    for level in range(levels):
+        sums = _smooth(sums, guide, purity, 2**level, light_spread=1.6 * 0.5**level)
+        guide[..., 4:] = np.log1p(sums[..., :3] / sums[..., 3:])
+    return np.asarray(sums[..., :3] / sums[..., 3:] * albedo)
+
+
+def _smooth(
+    sums: np.ndarray, guide: np.ndarray, purity: np.ndarray, step: int, light_spread: float
+) -> np.ndarray:
+    """One a-trous level: a 5 x 5 B-spline with holes of ``step`` pixels, edge-avoiding."""
+    kernel = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
+    rows, columns = sums.shape[:2]
+    reach = ((2 * step, 2 * step), (2 * step, 2 * step), (0, 0))
+    padded, guides = np.pad(sums, reach, mode="edge"), np.pad(guide, reach, mode="edge")
+    depth_scale = 0.04 * guide[..., 3] * step + 1e-3
+    total, weights = np.zeros_like(sums), np.zeros((rows, columns, 1), np.float32)
+    for i in range(5):
+        for j in range(5):
+            window = (slice(i * step, i * step + rows), slice(j * step, j * step + columns))
+            other = guides[window]
+            turned = np.maximum(1 - np.einsum("hwc,hwc->hw", other[..., :3], guide[..., :3]), 0)
+            away = np.abs(other[..., 3] - guide[..., 3]) / depth_scale
+            change = other[..., 4:] - guide[..., 4:]
+            unlike = np.einsum("hwc,hwc->hw", change, change) / light_spread**2
+            weight = (kernel[i] * kernel[j] * np.exp(-purity * (32 * turned + away + unlike)))[..., None]
+            total += weight * padded[window]
+            weights += weight
+    return np.asarray(total / weights)
+
+
+def _develop(radiance: np.ndarray, room: Room) -> np.ndarray:
+    """Expose for the mid-tones, compress the highlights (Reinhard et al. 2002, eq. 4) and encode as sRGB bytes."""
+    rng = np.random.default_rng(room.seed + 7)
+    luminance = radiance @ np.array([0.2126, 0.7152, 0.0722])
+    key = np.exp(np.mean(np.log(luminance + 1e-3)))
+    exposed = radiance * (0.26 * np.exp(rng.uniform(-0.3, 0.3)) / key) * rng.uniform(0.96, 1.04, size=3)
+    mapped = exposed * (1 + exposed / 9.0) / (1 + exposed)
+    mapped = np.clip(mapped, 0, 1)
+    encoded = np.where(mapped <= 0.0031308, 12.92 * mapped, 1.055 * mapped ** (1 / 2.4) - 0.055)
+    return np.asarray(np.round(encoded * 255), dtype=np.uint8)

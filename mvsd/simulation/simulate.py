@@ -1,0 +1,201 @@
+"""Data sets of simulated rooms: many processes, the same rooms whatever their number, resumed where they stopped."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvsd.acoustics import c50_db, decay_time, drr_db
+from mvsd.data.example import Example
+from mvsd.data.shards import write_shards
+from mvsd.errors import ConfigError, NotMeasurable
+from mvsd.scene import Scene
+from mvsd.simulation.materials import BANDS_HZ
+from mvsd.simulation.picture import load_mitsuba, render
+from mvsd.simulation.rooms import Room, sample_room
+from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
+
+ROOMS_PER_SHARD = 250
+SHORTEST_RT60, LONGEST_RT60 = 0.08, 2.5
+MAX_ATTEMPTS = 20
+
+Progress = Callable[[int, int], None]
+
+
+def simulate_rooms(
+    folder: str | Path,
+    num_rooms: int,
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    split: str = "train",
+    panorama_share: float = 0.5,
+    image_scale: int = 1,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write ``num_rooms`` simulated rooms to ``folder`` as shards of 250; shards that are there already are kept.
+
+    A room depends only on (seed, split, its index): not on ``jobs``, and no two splits share one.
+
+    Args:
+        jobs: processes; by default one per core.
+        panorama_share: share of rooms seen in a 360 degree panorama instead of a perspective photo, 0..1.
+        image_scale: picture size in multiples of 128 x 96 (photo) or 192 x 64 (panorama).
+        progress: called with (rooms done, num_rooms).
+
+    Raises:
+        ConfigError: an argument is out of range.
+        MissingExtraError: pyroomacoustics or mitsuba is not installed.
+    """
+    if num_rooms < 1 or not 0 <= panorama_share <= 1 or image_scale < 1 or seed < 0:
+        raise ConfigError(
+            f"num_rooms {num_rooms} and image_scale {image_scale} must be at least 1, seed {seed} at least 0, "
+            f"panorama_share {panorama_share} between 0 and 1"
+        )
+    load_mitsuba()
+    load_pyroomacoustics()
+    make = partial(
+        simulate_room, seed=seed, split=split, panorama_share=panorama_share, image_scale=image_scale
+    )  # fmt: skip
+    paths: list[Path] = []
+    with _workers(jobs or os.cpu_count() or 1) as mapped:
+        for first in range(0, num_rooms, ROOMS_PER_SHARD):
+            indices = range(first, min(first + ROOMS_PER_SHARD, num_rooms))
+            prefix = f"{split}-{seed}-{first:06d}-{indices.stop:06d}"
+            path = Path(folder) / f"{prefix}-000000.tar"
+            if not path.exists():
+                examples = _report(mapped(make, indices), first, num_rooms, progress)
+                write_shards(examples, folder, prefix=prefix, examples_per_shard=ROOMS_PER_SHARD)
+            elif progress is not None:
+                progress(indices.stop, num_rooms)
+            paths.append(path)
+    return paths
+
+
+def _report(
+    examples: Iterator[Example], first: int, num_rooms: int, progress: Progress | None
+) -> Iterator[Example]:
+    for done, example in enumerate(examples, first + 1):
+        if progress is not None:
+            progress(done, num_rooms)
+        yield example
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable[[Callable[[int], Example], range], Iterator[Example]]]:
+    """A map in order: in this process for one job, else over freshly started processes of one thread each."""
+    if jobs == 1:
+        yield map
+        return
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(threads, "1"))
+    try:
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            yield lambda make, indices: pool.imap(make, indices, chunksize=2)
+    finally:
+        for name, value in threads.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def simulate_room(
+    index: int, *, seed: int = 0, split: str = "train", panorama_share: float = 0.5, image_scale: int = 1
+) -> Example:
+    """Room number ``index`` of a split: picture, depth, response and what is known about them.
+
+    A room whose decay cannot be measured, or is outside 0.08 to 2.5 s, is replaced by the next one of the same
+    index's own series; ``metadata["replaced"]`` lists the reasons.
+
+    Raises:
+        NotMeasurable: twenty rooms in a row failed.
+    """
+    reasons: list[str] = []
+    for attempt in range(MAX_ATTEMPTS):
+        room = sample_room(room_seed(seed, split, index, attempt), panorama_share=panorama_share)
+        rir = simulate_response(room)
+        try:
+            measures = _measure(rir)
+        except NotMeasurable as reason:
+            reasons.append(str(reason))
+            continue
+        image, depth = render(room, image_scale=image_scale)
+        metadata = {**describe(room), **measures, "seed": seed, "split": split, "index": index, "replaced": reasons}
+        key = f"{split}-{seed}-{index:06d}"
+        return Example(key, Scene(image, depth), None, None, rir, SAMPLE_RATE, metadata)
+    raise NotMeasurable(f"room {index} of split {split!r}, seed {seed}: {MAX_ATTEMPTS} attempts failed: {reasons[-1]}")
+
+
+def room_seed(seed: int, split: str, index: int, attempt: int = 0) -> int:
+    """The seed of one room, of 63 bits, from the name of the split and the numbers."""
+    entropy = [zlib.crc32(split.encode()), seed, index, attempt]
+    high, low = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
+    return (int(high) << 31) ^ int(low)
+
+
+def _measure(rir: np.ndarray) -> dict[str, Any]:
+    """Decay times, direct-to-reverberant ratio and clarity; None for a band that cannot be measured."""
+    if not np.all(np.isfinite(rir)):
+        raise NotMeasurable("the response is not finite")
+    broadband = decay_time(rir, SAMPLE_RATE, "T30")
+    if not SHORTEST_RT60 <= broadband <= LONGEST_RT60:
+        raise NotMeasurable(f"the reverberation time is {broadband:.2f} s")
+
+    def in_band(band_hz: int) -> float | None:
+        try:
+            return round(decay_time(rir, SAMPLE_RATE, "T20", band_hz=band_hz), 4)
+        except NotMeasurable:
+            return None
+
+    return {
+        "rt60": round(broadband, 4),
+        "rt60_kind": "T30",
+        "rt60_bands": {str(band): in_band(band) for band in BANDS_HZ[:-1]},
+        "rt60_bands_kind": "T20",
+        "edt": round(decay_time(rir, SAMPLE_RATE, "EDT"), 4),
+        "drr_db": round(drr_db(rir, SAMPLE_RATE), 3),
+        "c50_db": round(c50_db(rir, SAMPLE_RATE), 3),
+    }
+
+
+def describe(room: Room) -> dict[str, Any]:
+    """JSON-able facts about a room: geometry, materials, positions."""
+
+    def rounded(values: Any) -> list[float]:
+        return [round(float(value), 3) for value in values]
+
+    return {
+        "room": room.kind,
+        "outline": [rounded(corner) for corner in room.outline],
+        "height": round(room.height, 3),
+        "volume": round(room.volume, 3),
+        "floor_area": round(room.floor_area, 3),
+        "surface_area": round(room.surface_area, 3),
+        "materials": {surface.name: surface.material for surface in room.surfaces},
+        "patches": [
+            {"on": surface.name, "name": patch.name, "material": patch.material, "area": round(patch.area, 3)}
+            for surface in room.surfaces
+            for patch in surface.patches
+        ],
+        "furniture": [
+            {"name": piece.name, "material": piece.hull.material, "center": rounded(piece.hull.center),
+             "size": rounded(piece.hull.size)}
+            for piece in room.furniture
+        ],
+        "source": rounded(room.source),
+        "source_yaw": round(room.source_yaw, 4),
+        "microphone": rounded(room.camera.position),
+        "distance": round(room.distance, 3),
+        "projection": room.camera.projection,
+        "camera": {"yaw": round(room.camera.yaw, 4), "pitch": round(room.camera.pitch, 4),
+                   "fov_deg": round(room.camera.fov_deg, 2)},
+        "room_seed": room.seed,
+        "simulator": {name: version(name) for name in ("pyroomacoustics", "mitsuba")},
+    }  # fmt: skip

@@ -1,0 +1,56 @@
+"""Recordings of any length in constant memory: windows with a cross-fade, and convolution block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from scipy.signal import oaconvolve
+
+from mvsd.audio import rechunk
+
+
+def overlap_windows(
+    blocks: Iterable[np.ndarray], function: Callable[[np.ndarray, int], np.ndarray], size: int, overlap: int
+) -> Iterator[np.ndarray]:
+    """Apply function(window (C, n), index) to overlapping windows of a stream and cross-fade the results.
+
+    A window holds `overlap` past samples and up to `size` - `overlap` new ones. Of the shared samples the first half
+    only gives context, the second half is a linear cross-fade. As many samples come out as go in.
+    """
+    ramp = np.concatenate([np.zeros(overlap // 2), np.linspace(0, 1, overlap - overlap // 2)]).astype(np.float32)
+    context = tail = None
+    for index, block in enumerate(rechunk(blocks, size - overlap)):
+        window = block if context is None else np.concatenate([context, block], axis=1)
+        result = function(window, index)
+        if tail is not None:
+            shared = result[:, : tail.shape[1]]
+            faded = tail + ramp[len(ramp) - tail.shape[1] :] * (shared - tail)
+            result = np.concatenate([faded, result[:, tail.shape[1] :]], axis=1)
+        num_done = max(0, result.shape[1] - overlap)
+        context, tail = window[:, num_done if overlap else window.shape[1] :], result[:, num_done:]
+        yield result[:, :num_done]
+    if tail is not None:
+        yield tail
+
+
+def convolve_blocks(blocks: Iterable[np.ndarray], rir: np.ndarray) -> Iterator[np.ndarray]:
+    """Convolve a stream of (C, n) blocks with rir (R,) by overlap-add; the tail after the stream's end is cut."""
+    pending: np.ndarray | None = None
+    for block in blocks:
+        if block.shape[1] == 0:
+            continue
+        result = oaconvolve(block, rir[None], axes=1).astype(np.float32)
+        if pending is not None:
+            shared = min(pending.shape[1], result.shape[1])
+            result[:, :shared] += pending[:, :shared]
+            result = np.concatenate([result, pending[:, shared:]], axis=1)
+        yield result[:, : block.shape[1]]
+        pending = result[:, block.shape[1] :]
+
+
+def take(blocks: list[np.ndarray], num_samples: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Split a queue of (C, n) blocks: the first `num_samples` samples (or all, if fewer), and the rest."""
+    queue = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), np.float32)
+    rest = queue[:, num_samples:]
+    return queue[:, :num_samples], [rest] if rest.shape[1] else []

@@ -1,0 +1,1 @@
+"""Training of both converters in the closed loop: configuration, loop, checkpoints, averages and logs."""

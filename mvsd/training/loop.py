@@ -1,0 +1,228 @@
+"""The training loop: both converters, one optimizer, one process or many; the same command resumes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import nn
+
+from mvsd.config import flatten, from_dict, to_dict
+from mvsd.converter import Converter
+from mvsd.data.batch import Batch
+from mvsd.data.mixing import batches, open_mixer
+from mvsd.errors import ConfigError, MvsdError
+from mvsd.mutual import MutualLearning
+from mvsd.training.config import TrainConfig, describe
+from mvsd.training.ema import Ema
+from mvsd.training.examples import Figure
+from mvsd.training.logs import write_text
+from mvsd.training.report import Reporter, Validate, display
+from mvsd.training.state import TrainState
+
+MAX_SKIPPED_IN_A_ROW = 100
+
+# What may differ when a run goes on: budget, reporting and machine, but nothing that changes what is learned.
+_FREE_KEYS = {"run", "device", "num_threads", "data.cache", "data.num_workers", "schedule.num_examples"}
+_FREE_KEYS |= {f"schedule.{name}" for name in ("total_steps", "max_seconds")}
+_FREE_KEYS |= {f"schedule.{name}_every" for name in ("log", "validate", "checkpoint", "export", "examples")}
+
+
+def build_mutual_learning(config: TrainConfig) -> MutualLearning:
+    """Both converters with fresh weights."""
+    return MutualLearning(Converter(config.reverberator), Converter(config.dereverberator), config.mutual)
+
+
+def train(
+    config: TrainConfig,
+    run_dir: str | Path,
+    *,
+    validate: Validate | None = None,
+    figure: Figure | None = None,
+    build: Callable[[TrainConfig], nn.Module] = build_mutual_learning,
+    progress: bool = True,
+) -> None:
+    """Train until the budget is spent, or until SIGTERM or Ctrl-C; the same call resumes.
+
+    Into ``run_dir`` go config.json, log.csv, validation.csv, checkpoints/, examples/ and, with averaged
+    weights, reverberator.safetensors and dereverberator.safetensors. On a CPU in float32 a resumed run equals
+    an unbroken one bit for bit, if its budget is in steps.
+
+    Args:
+        config: the run.
+        run_dir: made if it is missing.
+        validate: called with averaged converters on the main process; what it returns goes to validation.csv.
+        figure: draws the waveforms of an example.
+        build: makes the module to train.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: there is no budget, or ``run_dir`` holds a run with another configuration.
+        MvsdError: a hundred steps in a row had no finite gradient.
+    """
+    run_dir, schedule = Path(run_dir), config.schedule
+    if not (schedule.total_steps or schedule.max_seconds):
+        raise ConfigError("the run has no budget; set schedule.total_steps or schedule.max_seconds")
+    accelerator = _start_accelerator(config)
+    _keep_config(config, run_dir, accelerator)
+    with accelerator.main_process_first():  # the others find the speech decoded
+        mixer = open_mixer(config.data, seed=config.seed, paired_batches=schedule.paired_steps)
+    state = _build_state(config, build, accelerator)
+    state.resume(run_dir / "checkpoints")
+    module = accelerator.prepare_model(state.module)
+    report = Reporter(config, run_dir, accelerator, state, mixer, validate, figure)
+    stream = batches(
+        mixer,
+        state.step,
+        schedule.total_steps or None,
+        rank=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    skipped_in_a_row = 0
+    with (
+        closing(stream),
+        closing(report),
+        _stop_requests() as requests,
+        display(accelerator, progress) as show,
+    ):
+        stopping = False
+        while schedule.progress(state.step, state.elapsed) < 1.0 and not stopping:
+            started = perf_counter()
+            batch = next(stream)
+            terms, updated = _step(accelerator, module, state, batch, config)
+            state.step += 1
+            state.elapsed, stopping = _agree(accelerator, state.elapsed + perf_counter() - started, requests)
+            if updated:
+                skipped_in_a_row = 0
+                state.add(terms, len(batch) * accelerator.num_processes)
+            elif (skipped_in_a_row := skipped_in_a_row + 1) >= MAX_SKIPPED_IN_A_ROW:
+                raise MvsdError(
+                    f"{skipped_in_a_row} steps up to {state.step} had no finite gradient; "
+                    f"lower optimizer.learning_rate or use precision = 'fp32'"
+                )
+            report.after_step()
+            show(schedule.progress(state.step, state.elapsed), state.step, terms)
+        report.finish(stopped=stopping)
+
+
+def _start_accelerator(config: TrainConfig) -> Accelerator:
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    # Warm-up and closed loop use different parameters, and validation keeps the other processes waiting.
+    options = [
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        InitProcessGroupKwargs(timeout=timedelta(hours=3)),
+    ]
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        kwargs_handlers=options,
+    )
+
+
+def _keep_config(config: TrainConfig, run_dir: Path, accelerator: Accelerator) -> None:
+    """Store the resolved configuration, unless the folder holds a run that learned under another one."""
+    path = run_dir / "config.json"
+    if path.exists():
+        try:
+            known = flatten(to_dict(from_dict(TrainConfig, json.loads(path.read_text()))))
+        except (ValueError, ConfigError) as error:
+            raise ConfigError(f"{path} is not a configuration of this version: {error}") from error
+        wanted = flatten(to_dict(config))
+        for name in sorted((known.keys() | wanted.keys()) - _FREE_KEYS):
+            if (old := known.get(name)) != (new := wanted.get(name)):
+                raise ConfigError(
+                    f"{run_dir} was trained with {name} = {old!r}, not {new!r}; choose another run folder"
+                )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(path, describe(config))
+
+
+def _build_state(
+    config: TrainConfig, build: Callable[[TrainConfig], nn.Module], accelerator: Accelerator
+) -> TrainState:
+    torch.manual_seed(config.seed)
+    module = build(config).to(accelerator.device)
+    options = config.optimizer
+    optimizer = torch.optim.AdamW(
+        module.parameters(),
+        lr=options.learning_rate,
+        betas=options.betas,
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+    reverberator, dereverberator = (
+        Ema(cast(Converter, module.get_submodule(name)), options.ema_decay)
+        for name in ("reverberator", "dereverberator")
+    )
+    return TrainState(module, optimizer, reverberator, dereverberator)
+
+
+def _step(
+    accelerator: Accelerator, module: nn.Module, state: TrainState, batch: Batch, config: TrainConfig
+) -> tuple[dict[str, float], bool]:
+    """Take a step, unless the gradient is not finite; return this process's terms, and if it was taken."""
+    schedule, options = config.schedule, config.optimizer
+    learning_rate = options.learning_rate * schedule.learning_rate_factor(state.step, state.elapsed)
+    losses = module(batch.to(accelerator.device), cycle=state.step >= schedule.paired_steps)
+    accelerator.backward(losses["total"])
+    norm = torch.nn.utils.clip_grad_norm_(state.module.parameters(), options.clip_norm)
+    values = torch.stack([*(value.detach().float() for value in losses.values()), norm.float()]).tolist()
+    terms = dict(zip([*losses, "gradient_norm"], values, strict=True))
+    # The gradient is the same on all processes, so all agree.
+    updated = bool(norm.isfinite())
+    if updated:
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate
+        state.optimizer.step()
+        for average, name in ((state.reverberator, "reverberator"), (state.dereverberator, "dereverberator")):
+            average.update(cast(Converter, state.module.get_submodule(name)), state.num_updates)
+    state.num_updates += updated
+    state.num_skipped += not updated
+    state.optimizer.zero_grad()
+    return terms, updated
+
+
+def _agree(accelerator: Accelerator, elapsed: float, requests: list[int]) -> tuple[float, bool]:
+    """Make all processes use the longest time, and stop if one of them is asked to."""
+    if accelerator.num_processes > 1:
+        facts = torch.tensor([elapsed, float(bool(requests))], dtype=torch.float64, device=accelerator.device)
+        torch.distributed.all_reduce(facts, op=torch.distributed.ReduceOp.MAX)
+        return float(facts[0]), bool(facts[1])
+    return elapsed, bool(requests)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that fills with SIGTERM and SIGINT; a second one interrupts at once."""
+    requests: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield requests
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield requests
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,265 @@
+"""The contract that every converter passes, and the converter's own promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import mvsd
+from mvsd.converter import AudioConverter, Converter, ConverterConfig
+from mvsd.errors import ConfigError, ModelFileError, MvsdError
+from mvsd.networks.scene_encoder import ResNet18, SceneEncoderConfig
+from mvsd.networks.unet import UNet, UNetConfig
+from mvsd.scene import Scene
+from mvsd.spectrogram import SpectrogramConfig
+
+TINY_UNET = UNetConfig(channels=(8, 16), num_heads=2, token_features=16)
+TINY_SCENE = SceneEncoderConfig(width=8, token_features=16)
+TINY = {
+    "bridge": ConverterConfig(num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE),
+    "noise": ConverterConfig(
+        path="noise", num_taps=0, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE
+    ),
+    "response": ConverterConfig(
+        generates="response",
+        path="noise",
+        num_taps=0,
+        num_samples=4096,
+        overlap=0,
+        spectrogram=SpectrogramConfig(256, 128, 0.35, 2.0),
+        unet=TINY_UNET,
+        scene=TINY_SCENE,
+    ),
+}
+
+
+def build(name: str) -> Converter:
+    """A tiny converter with random weights, its zero-initialised layers included."""
+    torch.manual_seed(0)
+    converter = Converter(TINY[name])
+    with torch.no_grad():
+        for parameter in converter.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+    return converter.eval()
+
+
+CONVERTERS = {name: build(name) for name in TINY}
+SCENE = Scene(np.random.default_rng(0).integers(0, 256, (64, 192, 3), dtype=np.uint8))
+
+
+def voice(*shape: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+@pytest.fixture(params=list(TINY))
+def converter(request: pytest.FixtureRequest) -> AudioConverter:
+    return CONVERTERS[request.param]
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    num_samples=st.one_of(st.integers(1, 600), st.integers(1, 30_000)),
+    channels=st.sampled_from([None, 1, 2, 3]),
+    sample_rate=st.sampled_from([8000, 16_000, 44_100, 96_000]),
+    name=st.sampled_from(list(TINY)),
+)
+def test_shape_and_rate_are_kept(num_samples: int, channels: int | None, sample_rate: int, name: str) -> None:
+    source = voice(num_samples) if channels is None else voice(channels, num_samples)
+    estimate = CONVERTERS[name].convert(source, sample_rate, SCENE, steps=1)
+    assert estimate.shape == source.shape
+    assert estimate.dtype == np.float32
+    assert np.isfinite(estimate).all()
+
+
+def test_deterministic_for_a_seed(converter: AudioConverter) -> None:
+    source = voice(20_000)
+    first, again, other = (converter.convert(source, 16_000, SCENE, seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_input_is_not_changed_and_silence_stays_silent(converter: AudioConverter) -> None:
+    source = voice(2, 9000)
+    before = source.copy()
+    converter.convert(source, 16_000, SCENE)
+    assert np.array_equal(source, before)
+    assert not converter.convert(np.zeros(9000, np.float32), 16_000, SCENE).any()
+
+
+def test_channels_and_level_are_independent(converter: AudioConverter) -> None:
+    source = voice(2, 9000)
+    both = converter.convert(source, 16_000, SCENE)
+    quiet = converter.convert(source / 8, 16_000, SCENE)
+    np.testing.assert_allclose(quiet * 8, both, atol=1e-4)
+    swapped = converter.convert(np.concatenate([source[:1], source[:1]]), 16_000, SCENE)
+    np.testing.assert_allclose(swapped[0], both[0], atol=1e-4)
+
+
+def test_scene_matters_and_may_be_absent(converter: AudioConverter) -> None:
+    source = voice(9000)
+    assert not np.array_equal(
+        converter.convert(source, 16_000, SCENE, seed=1), converter.convert(source, 16_000, None, seed=1)
+    )
+
+
+def test_bad_waveforms_are_refused(converter: AudioConverter) -> None:
+    with pytest.raises(MvsdError, match="finite"):
+        converter.convert(np.array([0.0, np.nan], np.float32), 16_000)
+    with pytest.raises(MvsdError, match="shape"):
+        converter.convert(np.zeros((1, 1, 5), np.float32), 16_000)
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_blocks_of_any_size_give_the_same(name: str) -> None:
+    source = voice(2, 50_000)
+    whole = CONVERTERS[name].convert(source, 44_100, SCENE, steps=1)
+    pieces = np.split(source, [1, 700, 700, 31_000], axis=1)
+    streamed = CONVERTERS[name].convert_blocks(pieces, 44_100, 2, SCENE, steps=1)
+    np.testing.assert_allclose(np.concatenate(list(streamed), axis=1), whole, atol=1e-5)
+
+
+def test_windows_cross_fade_to_the_untouched_input() -> None:
+    """A converter whose network returns nothing must be the identity, seams included."""
+    torch.manual_seed(0)
+    identity = Converter(TINY["bridge"]).eval()  # its last layer is zero: the head returns the source
+    source = voice(60_000)
+    np.testing.assert_allclose(identity.convert(source, 16_000, SCENE, steps=1), source, atol=1e-5)
+
+
+def test_response_is_a_unit_impulse_then_the_room() -> None:
+    converter = CONVERTERS["response"]
+    rir = converter.response(SCENE, seed=5)
+    assert rir.shape == (4096,)
+    source = voice(10_000)
+    expected = np.convolve(source, rir)[:10_000]
+    np.testing.assert_allclose(converter.convert(source, 16_000, SCENE, seed=5), expected, atol=1e-4)
+    with pytest.raises(MvsdError, match="generates"):
+        CONVERTERS["bridge"].response(SCENE)
+
+
+def test_tail_longer_than_a_block_is_not_cut() -> None:
+    impulse = np.zeros(6000, np.float32)
+    impulse[10] = 0.5
+    converter = CONVERTERS["response"]
+    blocks = converter.convert_blocks(np.split(impulse[None], 60, axis=1), 16_000, 1, SCENE)
+    estimate = np.concatenate(list(blocks), axis=1)[0]
+    np.testing.assert_allclose(estimate[10 : 10 + 4096], 0.5 * converter.response(SCENE), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_rows_of_a_batch_do_not_depend_on_each_other(name: str) -> None:
+    converter = CONVERTERS[name]
+    source, seeds = torch.from_numpy(voice(3, 8192)), torch.tensor([1, 2, 3])
+    tokens = converter.tokens([SCENE, None, SCENE])
+    together = converter.estimate(source, tokens, seeds, num_steps=2)
+    alone = converter.estimate(source[1:2], tokens[1:2], seeds[1:2], num_steps=2)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_losses_are_pure_and_fall_with_training(name: str) -> None:
+    torch.manual_seed(0)
+    converter = Converter(TINY[name])
+    dry, seeds, time = torch.from_numpy(voice(2, 8192)), torch.tensor([1, 2]), torch.tensor([0.5, 1.0])
+    rir = torch.from_numpy(voice(2, 4096)) * torch.exp(-torch.arange(4096) / 500)
+    rir[:, 0] = 1
+    wet = torch.stack([torch.from_numpy(np.convolve(d, h)[:8192]) for d, h in zip(dry.numpy(), rir.numpy(), strict=True)])
+    optimizer = torch.optim.Adam(converter.parameters(), 3e-3)
+
+    def total() -> torch.Tensor:
+        tokens = converter.tokens([SCENE, None])
+        losses = converter.losses(dry, wet, rir, tokens, time, seeds)
+        assert all(value.shape == (2,) for value in losses.values())
+        return torch.stack([value.mean() for value in losses.values()]).sum()
+
+    assert torch.equal(total(), total())
+    first = total().item()
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = total()
+        loss.backward()
+        optimizer.step()
+    assert total().item() < first
+
+
+def test_model_file_round_trip(tmp_path: Path) -> None:
+    for name, converter in CONVERTERS.items():
+        path = tmp_path / f"{name}.safetensors"
+        converter.save(path, dtype=torch.float32)
+        loaded = Converter.load(path)
+        assert loaded.config == converter.config
+        source = voice(5000)
+        assert np.array_equal(loaded.convert(source, 16_000, SCENE), converter.convert(source, 16_000, SCENE))
+        converter.save(path)
+        half = Converter.load(path).convert(source, 16_000, SCENE, steps=1)
+        np.testing.assert_allclose(half, converter.convert(source, 16_000, SCENE, steps=1), atol=2e-2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{name}.safetensors" for name in CONVERTERS)
+
+
+def test_model_files_that_are_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ModelFileError, match="no such model file"):
+        mvsd.load(path)
+    path.write_bytes(b"not a model at all")
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        mvsd.load(path)
+    save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(ModelFileError, match="format None"):
+        mvsd.load(path)
+    CONVERTERS["bridge"].save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelFileError):
+        mvsd.load(path)
+    CONVERTERS["bridge"].save(path)
+    tensors = load_file(path)
+    hostile = {"unet": {"channels": [2**20, 2**20]}}
+    save_file(tensors, path, {"format": "mvsd-1", "config": json.dumps(hostile)})
+    with pytest.raises(ModelFileError, match="do not fit"):
+        mvsd.load(path)
+    save_file(tensors, path, {"format": "mvsd-1", "config": "{"})
+    with pytest.raises(ModelFileError):
+        mvsd.load(path)
+
+
+def test_configurations_that_make_no_sense() -> None:
+    with pytest.raises(ConfigError, match="num_taps = 0"):
+        ConverterConfig(generates="response")
+    with pytest.raises(ConfigError, match="overlap"):
+        ConverterConfig(num_samples=10, overlap=10)
+    with pytest.raises(ConfigError, match="token_features"):
+        ConverterConfig(unet=UNetConfig(token_features=3))
+
+
+def test_scene_encoder_takes_the_published_resnet18() -> None:
+    """The names and shapes of torchvision's resnet18, as published since 2016."""
+    names = set(ResNet18(3, 64).state_dict())
+    expected = {"conv1.weight"} | {f"bn1.{part}" for part in BATCH_NORM}
+    for layer in range(1, 5):
+        for block in range(2):
+            prefix = f"layer{layer}.{block}"
+            expected |= {f"{prefix}.conv{i}.weight" for i in (1, 2)}
+            expected |= {f"{prefix}.bn{i}.{part}" for i in (1, 2) for part in BATCH_NORM}
+        if layer > 1:
+            expected |= {f"layer{layer}.0.downsample.0.weight"}
+            expected |= {f"layer{layer}.0.downsample.1.{part}" for part in BATCH_NORM}
+    assert names == expected
+    assert sum(p.numel() for p in ResNet18(3, 64).parameters()) == 11_689_512 - 513_000  # without fc
+
+
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+@pytest.mark.parametrize("stem_stride", [(1, 1), (2, 1), (4, 2)])
+def test_unet_takes_any_size(stem_stride: tuple[int, int]) -> None:
+    network = UNet(4, 6, UNetConfig((8, 16, 16), stem_stride=stem_stride, num_heads=2, token_features=16))
+    for num_bins, num_frames in ((129, 1), (257, 33)):
+        out = network(torch.zeros(2, 4, num_bins, num_frames), torch.zeros(2), torch.zeros(2, 18, 16))
+        assert out.shape == (2, 6, num_bins, num_frames)

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import signal
+from tiny_run import write_data
+
+from mvsd.data import shards
+from mvsd.data.example import Example
+from mvsd.data.mixing import DataConfig, Mixer, batches, open_mixer, row_seed
+from mvsd.data.shards import Shards, write_shards
+from mvsd.data.speech import Speech
+from mvsd.errors import ConfigError, DataError, OutputExistsError
+from mvsd.scene import Scene
+
+CONFIG = DataConfig(
+    num_samples=2048, rir_samples=1024, num_paired=2, num_reverberant=2, num_anechoic=2, scene_jitter=0.0
+)
+
+
+def example(key: str = "a", **changes: object) -> Example:
+    generator = np.random.default_rng(len(key))
+    image = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3)).copy()
+    depth = generator.uniform(0.5, 9.0, (48, 64)).astype(np.float32)
+    rir = generator.standard_normal(512).astype(np.float32) * 0.3
+    rir[0] = 1.0
+    anechoic, reverberant = generator.standard_normal((2, 800)).astype(np.float32)
+    metadata = {"rt60": {"500": 0.4}, "room": "hall", "materials": ["brick", "wool"]}
+    full = Example(key, Scene(image, depth), anechoic, reverberant, rir, metadata=metadata)
+    return replace(full, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixer(folder: Path) -> Mixer:
+    speech, cache, rooms = str(folder / "speech"), str(folder / "cache"), (str(folder / "rooms"),)
+    return open_mixer(replace(CONFIG, speech=speech, cache=cache, rooms=rooms), seed=3)
+
+
+class TestShards:
+    def test_round_trip(self, tmp_path: Path) -> None:
+        examples = [example(f"room-{index}") for index in range(5)]
+        paths = write_shards(iter(examples), tmp_path, prefix="train", examples_per_shard=2)
+        assert [path.name for path in paths] == [f"train-{index:06d}.tar" for index in range(3)]
+        assert sorted(tmp_path.iterdir()) == paths
+        stored = Shards(tmp_path)
+        assert stored.keys == [item.key for item in examples]
+        for written, read in zip(examples, stored, strict=True):
+            assert read.metadata == written.metadata and read.sample_rate == 16_000
+            assert read.rir is not None and written.rir is not None and read.rir[0] == 1.0
+            np.testing.assert_allclose(read.rir, written.rir, atol=2.0**-22)
+            assert read.anechoic is not None and written.anechoic is not None
+            np.testing.assert_allclose(read.anechoic, written.anechoic, atol=2.0**-21)
+            assert read.scene is not None and written.scene is not None
+            assert np.abs(read.scene.image.astype(int) - written.scene.image).mean() < 2.0
+            assert read.scene.depth is not None and written.scene.depth is not None
+            np.testing.assert_allclose(read.scene.depth, written.scene.depth, atol=0.51e-3)
+
+    def test_unpaired_and_partial(self, tmp_path: Path) -> None:
+        scene = Scene(np.zeros((20, 20, 3), np.uint8))
+        written = [
+            example("dry", scene=None, reverberant=None, rir=None),
+            example("wet", scene=scene, anechoic=None),
+        ]
+        stored = Shards(write_shards(written, tmp_path, prefix="x"))
+        assert stored[0].scene is None and stored[0].rir is None and stored[0].anechoic is not None
+        assert stored[-1].anechoic is None and stored[-1].scene is not None and stored[-1].scene.depth is None
+        part = stored.load(1, ["rir"])
+        assert part.rir is not None and part.scene is None and part.reverberant is None
+        assert [item.key for item in stored[::-1]] == ["wet", "dry"]
+
+    def test_is_plain_webdataset(self, tmp_path: Path) -> None:
+        (path,) = write_shards([example("k")], tmp_path, prefix="x")
+        with tarfile.open(path) as tar:
+            suffixes = ["json", "anechoic.flac", "reverberant.flac", "rir.flac", "image.jpg", "depth.png"]
+            assert tar.getnames() == [f"k.{suffix}" for suffix in suffixes]
+            record = json.load(tar.extractfile("k.json"))  # type: ignore[arg-type]
+            waveform, rate = soundfile.read(tar.extractfile("k.rir.flac"), dtype="float32")
+            depth = np.asarray(Image.open(tar.extractfile("k.depth.png")))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(waveform * record["rir_scale"], Shards(path)[0].rir)
+        assert rate == 16_000 and depth.dtype == np.uint16
+
+    @given(st.floats(-60, 60), st.integers(1, 300), st.integers(0, 2**31))
+    def test_any_level(self, level_db: float, num_samples: int, seed: int) -> None:
+        waveform = np.random.default_rng(seed).standard_normal(num_samples).astype(np.float32) * 10 ** (
+            level_db / 20
+        )
+        content, scale = shards._encode_flac(waveform, 16_000, "x")
+        entry = shards._Entry(Path("x"), "x", {"rir.flac": shards._Member(0, len(content))})
+        file = io.BufferedReader(io.BytesIO(content))
+        decoded = shards._decode_flac(entry, "rir", file, {"sample_rate": 16_000, "rir_scale": scale})  # type: ignore[arg-type]
+        np.testing.assert_allclose(decoded, waveform, atol=scale * 2.0**-24, rtol=1e-6)
+
+    def test_pickles(self, tmp_path: Path) -> None:
+        stored = Shards(write_shards([example()], tmp_path, prefix="x"))
+        copy = pickle.loads(pickle.dumps(stored))
+        np.testing.assert_array_equal(copy[0].rir, stored[0].rir)
+
+    @pytest.mark.parametrize("size", [0, 100, 700, 3000, -10_240])
+    def test_truncated(self, tmp_path: Path, size: int) -> None:
+        (path,) = write_shards([example("a"), example("b")], tmp_path, prefix="x")
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(DataError, match=r"x-000000\.tar"):
+            Shards(path)
+
+    def test_damaged_header_is_no_end(self, tmp_path: Path) -> None:
+        (path,) = write_shards([example("a"), example("b")], tmp_path, prefix="x")
+        content = bytearray(path.read_bytes())
+        with tarfile.open(path) as tar:
+            offset = tar.getmember("b.json").offset
+        content[offset : offset + 512] = b"\xff" * 512
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged"):
+            Shards(path)
+
+    @pytest.mark.parametrize("suffix", ["json", "rir.flac", "image.jpg", "depth.png"])
+    def test_damaged_member_is_named(self, tmp_path: Path, suffix: str) -> None:
+        (path,) = write_shards([example("hall")], tmp_path, prefix="x")
+        content = bytearray(path.read_bytes())
+        with tarfile.open(path) as tar:
+            member = tar.getmember(f"hall.{suffix}")
+        middle = member.size // 2 if suffix == "rir.flac" else 0
+        content[member.offset_data + middle : member.offset_data + member.size] = b"\x01" * (
+            member.size - middle
+        )
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"x-000000\.tar: hall\.{suffix}"):
+            Shards(path)[0]
+
+    def test_oversized_member(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (path,) = write_shards([example("a")], tmp_path, prefix="x")
+        monkeypatch.setitem(shards._SIZE_LIMITS, "rir.flac", 10)
+        with pytest.raises(DataError, match=r"a\.rir\.flac has \d+ bytes"):
+            Shards(path)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            example("a.b"),
+            example("../a"),
+            example(metadata={"rt60": float("nan")}),
+            example(rir=np.array([np.nan], np.float32)),
+            example(anechoic=np.zeros((2, 5), np.float32)),
+        ],
+    )
+    def test_unstorable_leaves_nothing(self, tmp_path: Path, bad: Example) -> None:
+        with pytest.raises(DataError):
+            write_shards([example("fine"), bad], tmp_path, prefix="x")
+        assert not list(tmp_path.iterdir())
+
+    def test_never_overwrites_unasked(self, tmp_path: Path) -> None:
+        write_shards([example("a")], tmp_path, prefix="x")
+        with pytest.raises(OutputExistsError):
+            write_shards([example("b")], tmp_path, prefix="x")
+        assert Shards(tmp_path).keys == ["a"]
+        write_shards([example("b")], tmp_path, prefix="x", force=True)
+        assert Shards(tmp_path).keys == ["b"]
+
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"no \.tar shards"):
+            Shards(tmp_path)
+        with pytest.raises(DataError, match="not a readable tar"):
+            Shards([tmp_path / "missing.tar"])
+
+
+class TestSpeech:
+    def test_holdout_splits(self, folder: Path, tmp_path: Path) -> None:
+        training = Speech(folder / "speech", tmp_path, holdout=["*2.wav"])
+        test = Speech(folder / "speech", tmp_path, holdout=["*2.wav"], only_holdout=True)
+        assert training.paths == ["speaker0.wav", "speaker1.wav"] and test.paths == ["speaker2.wav"]
+        original, _ = soundfile.read(folder / "speech" / "speaker2.wav", dtype="float32")
+        np.testing.assert_allclose(test.utterance(0), original, atol=2e-5)
+
+    def test_rebuilds_only_when_the_files_change(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        soundfile.write(tmp_path / "a.wav", np.full(4000, 0.25), 16_000)
+        first = Speech(tmp_path, tmp_path / "cache").utterance(0)
+        with monkeypatch.context() as patch:
+            patch.setattr("mvsd.data.speech._build_cache", lambda *_: pytest.fail("decoded again"))
+            np.testing.assert_array_equal(Speech(tmp_path, tmp_path / "cache").utterance(0), first)
+        soundfile.write(tmp_path / "a.wav", np.full(8000, 0.5), 16_000)
+        assert Speech(tmp_path, tmp_path / "cache").utterance(0).shape == (8000,)
+
+    def test_rate_and_channels(self, tmp_path: Path) -> None:
+        time = np.arange(44_100) / 44_100
+        tone = np.sin(2 * np.pi * 440 * time)
+        (tmp_path / "ann").mkdir()
+        soundfile.write(
+            tmp_path / "ann" / "a.FLAC", np.stack([tone, 0 * tone], axis=1), 44_100, format="FLAC"
+        )
+        speech = Speech(tmp_path, tmp_path / "cache")
+        expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+        np.testing.assert_allclose(speech.utterance(0)[500:-500], expected[500:-500], atol=1e-3)
+        assert speech.speaker(0) == "ann" and len(speech) == 1
+
+    @given(seed=st.integers(0, 2**62), num_samples=st.integers(1, 20_000), context=st.integers(0, 3000))
+    def test_crop_lies_in_its_utterance(
+        self, folder: Path, seed: int, num_samples: int, context: int
+    ) -> None:
+        speech = Speech(folder / "speech", folder / "cache")
+        crop = speech.crop(seed, num_samples, context)
+        assert crop.shape == (context + num_samples,) and crop.dtype == np.float32
+        np.testing.assert_array_equal(crop, speech.crop(seed, num_samples, context))
+        inside = np.flatnonzero(crop)
+        piece = crop[inside[0] : inside[-1] + 1]
+        assert any(piece.tobytes() in speech.utterance(index).tobytes() for index in range(3))
+
+    def test_skips_pauses_and_is_uniform(self, tmp_path: Path) -> None:
+        waveform = np.zeros(60_000)
+        waveform[20_000:40_000] = np.linspace(0.4, 0.6, 20_000)  # the value tells the time
+        soundfile.write(tmp_path / "a.wav", waveform, 16_000)
+        speech = Speech(tmp_path, tmp_path / "cache")
+        crops = np.stack([speech.crop(seed, 400) for seed in range(400)])
+        assert (crops.max(axis=1) > 0.1).all()
+        assert np.histogram(crops.max(axis=1), bins=4, range=(0.4, 0.6))[0].min() > 70
+
+    def test_weights(self, folder: Path) -> None:
+        speech = Speech(folder / "speech", folder / "cache", weights={"*0.wav": 0.0, "*1.wav": 0.0})
+        assert speech.crop(1, 500).tobytes() in speech.utterance(2).tobytes()
+
+    def test_errors(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="is not a folder"):
+            Speech(tmp_path / "missing", tmp_path)
+        with pytest.raises(DataError, match="no speech left"):
+            Speech(tmp_path, tmp_path)
+        (tmp_path / "text.wav").write_text("no sound")
+        with pytest.raises(DataError, match=r"text\.wav"):
+            Speech(tmp_path, tmp_path / "cache")
+        assert not list((tmp_path / "cache").iterdir())
+
+
+class TestMixer:
+    def test_rows(self, mixer: Mixer) -> None:
+        batch = mixer.batch(5)
+        assert len(batch) == 6 and batch.anechoic.shape == batch.reverberant.shape == (6, 2048)
+        assert batch.rir.shape == (6, 1024) and batch.scene.shape == (6, 4, 96, 192)
+        known = {
+            name: [bool(row.any()) for row in getattr(batch, name)]
+            for name in ("anechoic", "reverberant", "rir")
+        }
+        assert known["anechoic"] == [True, True, False, False, True, True]
+        assert known["reverberant"] == [True, True, True, True, False, False]
+        assert known["rir"] == [True, True, False, False, False, False]
+        assert (batch.rir[:2, 0] == 1).all() and batch.scene.isfinite().all()
+        assert batch.seeds.tolist() == [row_seed(3, 5, row) for row in range(6)]
+        assert max(float(batch.anechoic.abs().max()), float(batch.reverberant.abs().max())) < 1.0
+
+    def test_reverberant_is_the_convolution_with_what_came_before(self, mixer: Mixer) -> None:
+        batch = mixer.pairs(8)
+        for seed, anechoic, reverberant, rir in zip(
+            batch.seeds.tolist(), batch.anechoic, batch.reverberant, batch.rir, strict=True
+        ):
+            voice = mixer._speech.crop(seed, 2048, context=1023)
+            gain = float(anechoic.abs().max()) / np.abs(voice[1023:]).max()
+            np.testing.assert_allclose(anechoic, voice[1023:] * gain, atol=1e-6)
+            expected = signal.convolve(voice.astype(np.float64), rir.double().numpy(), mode="valid") * gain
+            np.testing.assert_allclose(reverberant, expected, atol=1e-5)
+
+    @pytest.mark.parametrize("num_workers", [1, 3])
+    def test_does_not_depend_on_workers_or_order(self, mixer: Mixer, num_workers: int) -> None:
+        other = object.__new__(Mixer)
+        other.__dict__ |= {**vars(mixer), "config": replace(mixer.config, num_workers=num_workers)}
+        for number, batch in zip(range(4, 8), batches(other, 4, 8), strict=True):
+            expected = mixer.batch(number)
+            assert torch.equal(batch.reverberant, expected.reverberant) and torch.equal(
+                batch.scene, expected.scene
+            )
+
+    def test_endless_stream_closes(self, mixer: Mixer) -> None:
+        stream = batches(mixer, 2)
+        assert torch.equal(next(stream).seeds, mixer.batch(2).seeds)
+        stream.close()
+
+    def test_processes_share_a_batch(self, mixer: Mixer) -> None:
+        whole = mixer.batch(1)
+        for rank in range(2):
+            share, cut = mixer.batch(1, rank, 2), whole.slice(rank, 2)
+            assert (share.num_paired, share.num_reverberant, share.num_anechoic) == (1, 1, 1)
+            assert (cut.num_paired, cut.num_reverberant, cut.num_anechoic) == (1, 1, 1)
+            for name in ("anechoic", "reverberant", "rir", "scene", "seeds"):
+                assert torch.equal(getattr(share, name), getattr(cut, name))
+        with pytest.raises(ConfigError, match="num_paired is 2; it must be a multiple of the 4 processes"):
+            mixer.batch(1, 0, 4)
+
+    def test_warm_up_is_paired(self, folder: Path, mixer: Mixer) -> None:
+        warming = open_mixer(replace(mixer.config, warmup_rows=4), seed=3, paired_batches=2)
+        assert [warming.counts(number) for number in (0, 1, 2)] == [(4, 0, 0), (4, 0, 0), (2, 2, 2)]
+        assert torch.equal(warming.batch(2).scene, mixer.batch(2).scene)
+
+    def test_scenes_turn_only_where_they_are_panoramas(self, mixer: Mixer) -> None:
+        panorama, photo = mixer._rooms.scenes, mixer._photos
+        assert len(photo) == 0 and panorama._turnable == [True, False, True]
+        rows, columns = panorama._boxes[1]
+        assert (columns.start, columns.stop) == (32, 160) and (rows.start, rows.stop) == (0, 96)
+        config = replace(mixer.config, depth_dropout=0.0)
+        original = panorama._canvases[1].astype(np.float32)
+        drawn = [panorama.draw(1, np.random.default_rng(seed), config) for seed in range(20)]
+        mirrored = original[..., ::-1]
+        assert {np.array_equal(canvas, original) for canvas in drawn} == {True, False}
+        assert all(np.array_equal(canvas, original) or np.array_equal(canvas, mirrored) for canvas in drawn)
+        turned = panorama.draw(0, np.random.default_rng(1), config)
+        np.testing.assert_allclose(np.sort(turned.ravel()), np.sort(panorama._canvases[0].ravel()))
+
+    def test_bars_stay_zero_and_depth_drops(self, mixer: Mixer) -> None:
+        config = replace(mixer.config, scene_jitter=0.3, depth_dropout=0.5)
+        drawn = [mixer._rooms.scenes.draw(1, np.random.default_rng(seed), config) for seed in range(30)]
+        assert all(not canvas[:, :, :32].any() and not canvas[:, :, 160:].any() for canvas in drawn)
+        assert 5 < sum(bool(canvas[3].any()) for canvas in drawn) < 25
+
+    def test_photos_and_unpaired_rooms_are_drawn(self, folder: Path, mixer: Mixer) -> None:
+        write_data(folder / "other", num_rooms=1)
+        rooms = Shards(folder / "other" / "rooms")
+        photo = Scene(np.full((96, 96, 3), 255, np.uint8))
+        other = Mixer(mixer._speech, Shards(folder / "rooms"), rooms, [photo] * 20, mixer.config)
+        batch = other.batch(0)
+        bright = batch.scene[4:, :3, 48, 96].mean(dim=1)
+        assert len(other._unpaired.rirs) == 1 and float(bright.max()) > 2.0
+
+    def test_errors(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="no training data"):
+            open_mixer(CONFIG)
+        with pytest.raises(ConfigError, match="no rows"):
+            DataConfig(num_paired=0, num_reverberant=0, num_anechoic=0)
+        bare = Shards(write_shards([example("a", rir=None)], tmp_path, prefix="x"))
+        speech = Speech(folder / "speech", folder / "cache")
+        with pytest.raises(DataError, match="a is no room"):
+            Mixer(speech, bare, None, None, CONFIG)
+        late = Shards(
+            write_shards([example("b", rir=np.array([0.0, 1.0], np.float32))], tmp_path, prefix="late")
+        )
+        with pytest.raises(DataError, match="rir of b starts with 0; wanted is the direct sound as 1"):
+            Mixer(speech, late, None, None, CONFIG)

@@ -1,0 +1,118 @@
+"""The closed loop: who is taught by what, and that it teaches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mvsd.converter import Converter, ConverterConfig
+from mvsd.data.batch import Batch
+from mvsd.mutual import MutualConfig, MutualLearning, residual_drr_db
+from mvsd.networks.scene_encoder import SceneEncoderConfig
+from mvsd.networks.unet import UNetConfig
+from mvsd.spectrogram import SpectrogramConfig
+
+UNET = UNetConfig(channels=(8, 16), num_heads=2, token_features=16)
+SCENE = SceneEncoderConfig(width=8, token_features=16)
+RESPONSE = {"generates": "response", "path": "noise", "num_taps": 0, "num_samples": 2048, "overlap": 0}
+
+
+def make_batch(num_paired: int = 2, num_reverberant: int = 2, num_anechoic: int = 2, size: int = 4096) -> Batch:
+    rng = np.random.default_rng(0)
+    total = num_paired + num_reverberant + num_anechoic
+    dry = rng.standard_normal((total, size)) * (rng.random((total, size // 256)) > 0.5).repeat(256, axis=1)
+    rir = 0.3 * rng.standard_normal((total, 2048)) * np.exp(-np.arange(2048) / 400)
+    rir[:, 0] = 1
+    wet = np.stack([np.convolve(d, h)[:size] for d, h in zip(dry, rir, strict=True)])
+    dry[num_paired : num_paired + num_reverberant] = 0
+    wet[num_paired + num_reverberant :] = 0
+    rir[num_paired:] = 0
+    tensors = (torch.from_numpy(array.astype(np.float32)) for array in (dry, wet, rir))
+    scene = torch.from_numpy(rng.standard_normal((total, 4, 96, 192)).astype(np.float32))
+    return Batch(*tensors, scene, torch.arange(total), num_paired, num_reverberant, num_anechoic)
+
+
+def make_learning(generates: str = "response", **settings: float) -> MutualLearning:
+    torch.manual_seed(0)
+    kind = RESPONSE if generates == "response" else {"num_taps": 2}
+    transform = SpectrogramConfig(256, 128, 0.35, 2.0) if generates == "response" else SpectrogramConfig()
+    reverberator = Converter(ConverterConfig(**kind, spectrogram=transform, unet=UNET, scene=SCENE))
+    dereverberator = Converter(ConverterConfig(num_taps=2, unet=UNET, scene=SCENE))
+    learning = MutualLearning(reverberator, dereverberator, MutualConfig(**settings))
+    with torch.no_grad():
+        for parameter in learning.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return learning
+
+
+@pytest.mark.parametrize("generates", ["response", "speech"])
+def test_the_one_that_grades_takes_no_gradient(generates: str) -> None:
+    learning = make_learning(generates)
+    terms = learning(make_batch(), cycle=True)
+    for pupil, teacher in (("reverberator", "dereverberator"), ("dereverberator", "reverberator")):
+        learning.zero_grad()
+        terms[f"{pupil}/cycle"].backward(retain_graph=True)
+        taught = [p.grad for p in getattr(learning, pupil).denoiser.parameters()]
+        assert any(grad is not None and grad.abs().max() > 0 for grad in taught)
+        assert all(p.grad is None for p in getattr(learning, teacher).parameters())
+
+
+def test_the_photo_is_taught_too() -> None:
+    learning = make_learning(scene_dropout=0.0)
+    learning(make_batch(), cycle=True)["reverberator/cycle"].backward()
+    weight = learning.reverberator.scene_encoder.resnet.conv1.weight
+    assert weight.grad is not None and weight.grad.abs().max() > 0
+
+
+def test_total_is_the_weighted_sum_and_a_pure_function() -> None:
+    learning = make_learning(style=0.25, envelope=0.5, cycle=2.0)
+    batch = make_batch()
+    terms = learning(batch, cycle=True)
+    weights = {"diffusion": 1.0, "style": 0.25, "envelope": 0.5, "cycle": 2.0}
+    expected = sum(weights.get(name.split("/")[1], 0.0) * value for name, value in terms.items() if name != "total")
+    torch.testing.assert_close(terms["total"], expected)
+    again = learning(batch, cycle=True)
+    assert all(torch.equal(again[name], value) for name, value in terms.items() if name != "total")
+    assert not any(name.endswith("cycle") for name in learning(batch, cycle=False))
+
+
+def test_paired_terms_are_means_over_rows() -> None:
+    """Two halves of a batch average to the whole, which is what several processes rely on."""
+    learning = make_learning().eval()
+    batch = make_batch(4, 2, 2)
+    whole = learning(batch, cycle=True)
+    halves = [learning(batch.slice(rank, 2), cycle=True) for rank in (0, 1)]
+    for name, value in whole.items():
+        torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, value, atol=1e-4, rtol=1e-4)
+
+
+def test_unpaired_rows_alone_lower_both_cycle_errors() -> None:
+    learning = make_learning(cycle=1.0, scene_dropout=0.0)
+    batch = make_batch(0, 3, 3)
+    optimizer = torch.optim.Adam(learning.parameters(), 2e-3)
+    errors = []
+    for _ in range(8):
+        terms = learning(batch, cycle=True)
+        assert "reverberator/diffusion" not in terms
+        errors.append((terms["reverberator/cycle"].item(), terms["dereverberator/cycle"].item()))
+        optimizer.zero_grad()
+        terms["total"].backward()
+        optimizer.step()
+    assert errors[-1][0] < errors[0][0]
+    assert errors[-1][1] < errors[0][1]
+
+
+def test_residual_drr_finds_the_room_that_is_left() -> None:
+    batch = make_batch(2, 0, 0, size=49_152)
+    dry = torch.randn(2, 49_152, generator=torch.Generator().manual_seed(0))
+    rir = batch.rir
+    wet = torch.fft.irfft(torch.fft.rfft(dry, 98_304) * torch.fft.rfft(rir, 98_304))[:, :49_152]
+    direct = rir[:, :40].square().sum(1)
+    late = rir[:, 40:].square().sum(1)
+    measured = residual_drr_db(wet, dry)
+    torch.testing.assert_close(measured, 10 * (direct / late).log10(), atol=0.7, rtol=0)
+    assert (residual_drr_db(dry, dry) > 20).all()
+    half = residual_drr_db(0.5 * dry + 0.5 * wet, dry)
+    assert (half > measured + 1).all()
