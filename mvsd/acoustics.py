@@ -128,12 +128,13 @@ def _decaying_energy(samples: Samples, sample_rate: int) -> Samples:
     if num_blocks < _MIN_BLOCKS:
         raise NotMeasurable(f"a response of {len(samples) / sample_rate:.3f} s is too short to show a decay")
     power = np.mean(samples[: num_blocks * size].reshape(num_blocks, size) ** 2, axis=1)
-    levels = 10 * np.log10(np.maximum(power, 1e-30 * power.max()))
+    least_noise = 1e-10 * power.max()  # the rounding of a stored response is no decay
+    levels = 10 * np.log10(np.maximum(power, least_noise / 10))
     last_tenth = num_blocks - max(1, num_blocks // 10)
     tail = last_tenth
     for _ in range(5):
-        noise = float(np.mean(power[tail:]))
-        noise_db = 10 * np.log10(max(noise, 1e-30 * power.max()))
+        noise = max(float(np.mean(power[tail:])), least_noise)
+        noise_db = float(10 * np.log10(noise))
         offset, slope = _late_decay(levels, noise_db)
         crossing = min((noise_db - offset) / slope, num_blocks)
         tail = min(int(crossing - 10 / slope), last_tenth)
@@ -145,18 +146,22 @@ def _decaying_energy(samples: Samples, sample_rate: int) -> Samples:
 
 
 def _late_decay(levels: Samples, noise_db: float) -> tuple[float, float]:
-    """Line (offset in dB, slope in dB per block) through the blocks that lie 7 to 30 dB above the noise."""
+    """Line (offset in dB, slope in dB per block) through the blocks that lie 7 to 30 dB above the noise.
+
+    Where single late reflections make that part rise, the line goes through the whole decay.
+    """
     peak = int(np.argmax(levels))
     below = np.flatnonzero(levels[peak:] < noise_db + 7)
     stop = peak + int(below[0]) if len(below) else len(levels)
     above = np.flatnonzero(levels[peak:stop] > noise_db + 30)
-    start = min(peak + int(above[-1]) + 1 if len(above) else peak + 1, max(stop - _MIN_BLOCKS, peak + 1))
-    if stop - start < 3:
-        raise NotMeasurable("the response shows no decay above its noise floor")
-    slope, offset = np.polyfit(np.arange(start, stop) + 0.5, levels[start:stop], 1)
-    if slope >= 0:
-        raise NotMeasurable("the response does not decay")
-    return float(offset), float(slope)
+    late = min(peak + int(above[-1]) + 1 if len(above) else peak + 1, max(stop - _MIN_BLOCKS, peak + 1))
+    for start in (late, peak):
+        if stop - start < 3:
+            raise NotMeasurable("the response shows no decay above its noise floor")
+        slope, offset = np.polyfit(np.arange(start, stop) + 0.5, levels[start:stop], 1)
+        if slope < 0:
+            return float(offset), float(slope)
+    raise NotMeasurable("the response does not decay")
 
 
 # ---------------------------------------------------------------------------- early and late energy

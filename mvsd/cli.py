@@ -131,7 +131,7 @@ def dereverb(
     from mvsd.scene import Scene
 
     if depth is not None and scene is None:
-        raise typer.BadParameter("--depth belongs to a photo; give --scene as well.")
+        raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
     _require_usable(source, out, None, force)
     room = None if scene is None else Scene.open(scene, depth)
     converter = _load("dereverberator", model, device)
@@ -199,10 +199,15 @@ def train(
         return
     from mvsd.figures import conversion_figure
     from mvsd.training.loop import train as run_training
+    from mvsd.training.validation import make_validation
 
     folder = run or Path("runs") / resolved.run
     run_training(
-        resolved, folder, figure=partial(conversion_figure, force=True), progress=sys.stderr.isatty()
+        resolved,
+        folder,
+        validate=make_validation(resolved),
+        figure=partial(conversion_figure, force=True),
+        progress=sys.stderr.isatty(),
     )
     typer.echo(folder)
 
@@ -222,7 +227,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _fail(str(error))
     except _UsageError as error:
         where = error.ctx.command_path if error.ctx else "mvsd"
-        return _fail(f"{error.format_message()} See: {where} --help", error.exit_code)
+        return _fail(f"{error.format_message().rstrip('.')}; see {where} --help", error.exit_code)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else str(error))
     except (KeyboardInterrupt, typer.Abort):

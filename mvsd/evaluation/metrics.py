@@ -265,7 +265,7 @@ def _pair(
     pair = _checked(first, names[0]), _checked(second, names[1])
     if len(pair[0]) != len(pair[1]):
         raise NotMeasurable(
-            f"the {names[0]} has {len(pair[0])} samples but the {names[1]} {len(pair[1])}; they must be aligned"
+            f"the {names[0]} has {len(pair[0])} samples, the {names[1]} {len(pair[1])}; they must be aligned"
         )
     return pair
 

@@ -1,4 +1,4 @@
-"""The table of results: a row per system and scene condition, a column per metric, from the scores of each clip."""
+"""The table of results: a row per system and scene condition, a column per metric, from scores per clip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mvsd.evaluation.metrics import Metric, Scores, Task, bootstrap_interval
 
 @dataclass(frozen=True)
 class Record:
-    """The scores of one clip; `condition` is what the system was shown: right photo, no photo, wrong photo."""
+    """The scores of one clip; `condition` is what the system saw: right photo, no photo, wrong photo."""
 
     clip: str
     task: Task

@@ -35,7 +35,7 @@ def place(name: str, piece: Piece, origin: np.ndarray, yaw: float) -> Furniture:
         x, y = origin + turn @ np.array(box.center[:2])
         return replace(box, center=(float(x), float(y), box.center[2]), yaw=box.yaw + yaw)
 
-    width, depth, height = piece.size
+    _, depth, height = piece.size
     biggest = max(piece.parts, key=lambda part: part.surface_area)
     hull = Box((0.0, depth / 2, height / 2), piece.size, 0.0, biggest.material, biggest.color)
     return Furniture(name, move(hull), tuple(move(part) for part in piece.parts), piece.blocks)
@@ -198,7 +198,9 @@ def coffee_table(rng: np.random.Generator) -> Piece:
     width, depth, height = rng.uniform(0.7, 1.2), rng.uniform(0.5, 0.7), rng.uniform(0.38, 0.48)
     paint = _paint(rng, "wood", "window glass", "painted wood")
     parts = [_part(0, depth / 2, height - 0.05, width, depth, 0.05, paint)]
-    return Piece((width, depth, height), (*parts, *_legs(width, depth, height - 0.05, 0.05, paint)), blocks=False)
+    return Piece(
+        (width, depth, height), (*parts, *_legs(width, depth, height - 0.05, 0.05, paint)), blocks=False
+    )
 
 
 def chair(rng: np.random.Generator) -> Piece:
@@ -261,7 +263,9 @@ def bathtub(rng: np.random.Generator) -> Piece:
     paint, rim = _paint(rng, "porcelain"), 0.07
     parts = [_part(0, depth / 2, 0, width, depth, 0.18, paint)]
     parts += [_part(0, y, 0.18, width, rim, height - 0.18, paint) for y in (rim / 2, depth - rim / 2)]
-    parts += [_part(s * (width - rim) / 2, depth / 2, 0.18, rim, depth, height - 0.18, paint) for s in (-1, 1)]
+    parts += [
+        _part(s * (width - rim) / 2, depth / 2, 0.18, rim, depth, height - 0.18, paint) for s in (-1, 1)
+    ]
     return Piece((width, depth, height), tuple(parts))
 
 
@@ -335,7 +339,7 @@ def figure(rng: np.random.Generator, mouth_height: float) -> Piece:
 
     def resize(box: Box) -> Box:
         x, y, z = box.center
-        width, depth, height = box.size
-        return replace(box, center=(x, y, z * scale), size=(width, depth, height * scale))
+        width, depth, tall = box.size
+        return replace(box, center=(x, y, z * scale), size=(width, depth, tall * scale))
 
     return Piece((0.56, 0.30, 1.72 * scale), tuple(resize(part) for part in parts), blocks=False)

@@ -27,7 +27,7 @@ class Box:
         """(4, 2) corners of the base, counter-clockwise, grown by ``margin``."""
         half_x, half_y = self.size[0] / 2 + margin, self.size[1] / 2 + margin
         corners = np.array([[-half_x, -half_y], [half_x, -half_y], [half_x, half_y], [-half_x, half_y]])
-        return corners @ rotation(self.yaw).T + np.array(self.center[:2])
+        return np.asarray(corners @ rotation(self.yaw).T + np.array(self.center[:2]))
 
     @property
     def surface_area(self) -> float:
@@ -71,6 +71,7 @@ class Patch:
 
     @property
     def area(self) -> float:
+        """Square metres."""
         return self.width * self.height
 
 
@@ -90,6 +91,7 @@ class Surface:
 
     @property
     def area(self) -> float:
+        """Square metres, patches included."""
         edges = self.corners[1:] - self.corners[0]
         return float(np.linalg.norm(np.cross(edges[:-1], edges[1:]).sum(axis=0)) / 2)
 

@@ -58,7 +58,9 @@ def _rgb(*codes: str) -> tuple[Color, ...]:
     return tuple((int(c[0:2], 16) / 255, int(c[2:4], 16) / 255, int(c[4:6], 16) / 255) for c in codes)
 
 
-_WALL_PAINT = _rgb("f2efe8", "e8e0d0", "d9e2e4", "dfe6d4", "e9d8c8", "c9d3da", "f0e6b8", "b9c4b1", "d8c0b8", "8fa3b0")
+_WALL_PAINT = _rgb(
+    "f2efe8", "e8e0d0", "d9e2e4", "dfe6d4", "e9d8c8", "c9d3da", "f0e6b8", "b9c4b1", "d8c0b8", "8fa3b0"
+)
 _WHITE = _rgb("f6f5f2", "eeece6")
 _CARPET = _rgb("6b7280", "8b8378", "5b4636", "7a3b3b", "3f5468", "a39a86", "4e5b4b", "b8ac98")
 _FABRIC = _rgb("7d8794", "4b5563", "8c5a4a", "b7a58c", "3d6b70", "6f7f57", "a8433f", "d2c4ab", "2f3e5c")

@@ -70,7 +70,9 @@ def box_mesh(box: Box) -> Mesh:
         mesh = _revolve(radius, height, half, caps=False)
     turn = np.eye(3)
     turn[:2, :2] = rotation(box.yaw)
-    return mesh._replace(positions=mesh.positions @ turn.T + np.array(box.center), normals=mesh.normals @ turn.T)
+    return mesh._replace(
+        positions=mesh.positions @ turn.T + np.array(box.center), normals=mesh.normals @ turn.T
+    )
 
 
 def _cuboid(half: np.ndarray) -> Mesh:
@@ -84,7 +86,9 @@ def _revolve(radius: np.ndarray, height: np.ndarray, half: np.ndarray, *, caps: 
     """A profile (radius, height) turned around z and stretched to the half sizes."""
     angle = np.linspace(0, 2 * np.pi, num + 1)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    unit = np.concatenate([radius[:, None, None] * ring, np.broadcast_to(height[:, None, None], (len(radius), num + 1, 1))], axis=-1)  # fmt: skip
+    rings = radius[:, None, None] * ring
+    level = np.broadcast_to(height[:, None, None], (len(radius), num + 1, 1))
+    unit = np.concatenate([rings, level], axis=-1)
     if caps:
         up = np.array([0.0, 0, 0, 1, 1])[:, None, None]
         normals = (1 - up) * np.append(ring, np.zeros((num + 1, 1)), axis=1) + up * np.array([0.0, 0, 1])
@@ -95,5 +99,7 @@ def _revolve(radius: np.ndarray, height: np.ndarray, half: np.ndarray, *, caps: 
     uv = np.stack(np.broadcast_arrays(arc, (height[:, None] + 1) * half[2]), axis=-1)
     lower = (np.arange(len(radius) - 1)[:, None] * (num + 1) + np.arange(num)).ravel()
     upper = lower + num + 1
-    faces = np.concatenate([np.stack([lower, lower + 1, upper + 1], -1), np.stack([lower, upper + 1, upper], -1)])
+    faces = np.concatenate(
+        [np.stack([lower, lower + 1, upper + 1], -1), np.stack([lower, upper + 1, upper], -1)]
+    )
     return Mesh((unit * half).reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), faces)

@@ -11,12 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from mvsd.errors import MissingExtraError
 from mvsd.simulation.rooms import Room
 from mvsd.simulation.stage import build_scene
 
 PANORAMA_SLICES = 16
+PHOTO_PIXELS, PANORAMA_PIXELS = (128, 96), (192, 64)
 
 
 def load_mitsuba() -> ModuleType:
@@ -34,29 +36,31 @@ def load_mitsuba() -> ModuleType:
         mitsuba.set_variant("scalar_rgb")
         mitsuba.set_log_level(mitsuba.LogLevel.Error)
         drjit.set_thread_count(1)
-    return mitsuba  # type: ignore[no-any-return]
+    return mitsuba
 
 
 def render(
-    room: Room, *, image_scale: int = 1, samples_per_pixel: int = 6
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    room: Room, *, width: int | None = None, height: int | None = None, samples_per_pixel: int = 6
+) -> tuple[np.ndarray, np.ndarray]:
     """Picture and depth as the room's camera sees them.
 
     Args:
-        image_scale: 1 gives 96 x 128 (perspective) or 64 x 192 (panorama) pixels, n gives n times as many each way.
+        width, height: in pixels; by default 128 x 96, for a panorama 192 x 64 (its width is a multiple of 16).
 
     Returns:
         image: (H, W, 3) uint8 sRGB. depth: (H, W) float32, distance along the ray in metres.
     """
     mi = load_mitsuba()
-    panorama = room.camera.projection == "panorama"
-    height, width = (64 * image_scale, 192 * image_scale) if panorama else (96 * image_scale, 128 * image_scale)
+    usual_width, usual_height = PANORAMA_PIXELS if room.camera.projection == "panorama" else PHOTO_PIXELS
+    width, height = width or usual_width, height or usual_height
     scene = mi.load_dict(build_scene(room, mi))
     sensor = _sensor(room, mi, width, height)
     seed = room.seed % 2**31
     features = np.array(mi.render(scene, sensor=sensor, integrator=_guides(mi), spp=3, seed=seed + 1))
     path = mi.load_dict({"type": "path", "max_depth": 5, "rr_depth": 3})
-    radiance = np.array(mi.render(scene, sensor=sensor, integrator=path, spp=samples_per_pixel, seed=seed))[..., :3]
+    radiance = np.array(mi.render(scene, sensor=sensor, integrator=path, spp=samples_per_pixel, seed=seed))[
+        ..., :3
+    ]
     albedo, normal, depth = features[..., :3], features[..., 3:6], features[..., 6]
     return _develop(_denoise(radiance, albedo, normal, depth), room), depth
 
@@ -68,13 +72,25 @@ def _guides(mi: ModuleType) -> Any:
 def _sensor(room: Room, mi: ModuleType, width: int, height: int) -> Any:
     """The camera: one pinhole, or a ring of narrow ones side by side (a cylinder of vertical slices)."""
     camera = room.camera
-    film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}, "pixel_format": "rgb"}
+    film = {
+        "type": "hdrfilm",
+        "width": width,
+        "height": height,
+        "rfilter": {"type": "box"},
+        "pixel_format": "rgb",
+    }
     position = np.array(camera.position)
 
     def pinhole(yaw: float, pitch: float, fov_deg: float) -> dict[str, Any]:
         view = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
         to_world = mi.ScalarTransform4f().look_at(position.tolist(), (position + view).tolist(), [0, 0, 1])
-        return {"type": "perspective", "fov": fov_deg, "fov_axis": "x", "to_world": to_world, "near_clip": 0.01}
+        return {
+            "type": "perspective",
+            "fov": fov_deg,
+            "fov_axis": "x",
+            "to_world": to_world,
+            "near_clip": 0.01,
+        }
 
     if camera.projection != "panorama":
         return mi.load_dict({**pinhole(camera.yaw, camera.pitch, camera.fov_deg), "film": film})
@@ -97,10 +113,14 @@ def _denoise(
     """
     albedo = np.maximum(albedo, 0.04)
     light = radiance / albedo
-    light = np.minimum(light, 20 * np.median(light) + 1e-3)
+    brightness = light.sum(axis=-1, keepdims=True)
+    usual = median_filter(brightness, size=(3, 3, 1))
+    light = light * np.minimum(1, 3 * usual / np.maximum(brightness, 1e-6))  # a lone bright sample is noise
     sums = np.concatenate([light * albedo, albedo], axis=-1)
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
-    purity = np.clip(length[..., 0] * 10 - 9, 0.05, 1)  # low where a pixel holds an edge: it may borrow from all sides
+    purity = np.clip(
+        length[..., 0] * 10 - 9, 0.05, 1
+    )  # low where a pixel holds an edge: it may borrow from all sides
     normal = normal / np.maximum(length, 1e-6)
     guide = np.concatenate([normal, depth[..., None], np.log1p(light)], axis=-1)
     for level in range(levels):

@@ -8,7 +8,6 @@ import numpy as np
 
 from mvsd.simulation.furniture import PIECES, Piece, figure, place
 from mvsd.simulation.geometry import (
-    Box,
     Furniture,
     Patch,
     Surface,
@@ -71,6 +70,7 @@ class Room:
 
     @property
     def floor_area(self) -> float:
+        """Square metres."""
         return polygon_area(self.outline)
 
     @property
@@ -165,7 +165,13 @@ def _sample_surfaces(
     accent = _draw(kind.walls, rng) if rng.uniform() < 0.3 else wall_name
     accent_wall, accent_color = int(rng.integers(len(walls))), MATERIALS[accent].sample_color(rng)
     surfaces = [
-        Surface("floor", floor, floor_name, MATERIALS[floor_name].sample_color(rng), _sample_rug(kind, outline, rng)),
+        Surface(
+            "floor",
+            floor,
+            floor_name,
+            MATERIALS[floor_name].sample_color(rng),
+            _sample_rug(kind, outline, rng),
+        ),
         Surface("ceiling", ceiling, ceiling_name, MATERIALS[ceiling_name].sample_color(rng)),
     ]
     door_wall = int(np.argmax([rng.uniform() * (np.linalg.norm(wall[1] - wall[0]) > 1.4) for wall in walls]))
@@ -173,7 +179,9 @@ def _sample_surfaces(
         is_accent = index == accent_wall
         name, color = (accent, accent_color) if is_accent else (wall_name, wall_color)
         wall = Surface(f"wall {index}", corners, name, color)
-        surfaces.append(replace(wall, patches=_sample_patches(kind, wall, height, index == door_wall, daylight, rng)))
+        surfaces.append(
+            replace(wall, patches=_sample_patches(kind, wall, height, index == door_wall, daylight, rng))
+        )
     return tuple(surfaces)
 
 
@@ -212,10 +220,14 @@ def _sample_patches(
     if room_left > 1.0 and rng.uniform() < kind.panel:
         wide = float(room_left * rng.uniform(0.4, 0.95))
         start, bottom = float(rng.uniform(span[0], span[1] - wide)), float(rng.uniform(0.4, 0.9))
-        panel = _patch("acoustic panel", start, bottom, wide, min(height - 0.2, 2.6) - bottom, "acoustic panel", rng)
+        panel = _patch(
+            "acoustic panel", start, bottom, wide, min(height - 0.2, 2.6) - bottom, "acoustic panel", rng
+        )
         return (*patches, panel)
     if room_left > 0.8 and rng.uniform() < kind.picture:
-        wide, tall = (float(value) for value in rng.uniform(0.4, min(1.3, room_left - 0.1), size=2) * (1.0, 0.75))
+        wide, tall = (
+            float(value) for value in rng.uniform(0.4, min(1.3, room_left - 0.1), size=2) * (1.0, 0.75)
+        )
         start = float(rng.uniform(span[0], span[1] - wide))
         patches.append(_patch("picture", start, 1.55 - tall / 2, wide, tall, "painted wood", rng))
     return tuple(patches)
@@ -249,13 +261,23 @@ def _sample_window(
 
 
 def _patch(
-    name: str, start: float, bottom: float, width: float, height: float, material: str, rng: np.random.Generator
+    name: str,
+    start: float,
+    bottom: float,
+    width: float,
+    height: float,
+    material: str,
+    rng: np.random.Generator,
 ) -> Patch:
     return Patch(name, start, bottom, width, height, material, MATERIALS[material].sample_color(rng))
 
 
 def _sample_furniture(
-    kind: RoomType, outline: np.ndarray, surfaces: tuple[Surface, ...], height: float, rng: np.random.Generator
+    kind: RoomType,
+    outline: np.ndarray,
+    surfaces: tuple[Surface, ...],
+    height: float,
+    rng: np.random.Generator,
 ) -> tuple[Furniture, ...]:
     """Furniture that stands inside the room, in front of no door, and does not overlap."""
     taken = _door_spaces(surfaces)
@@ -309,7 +331,10 @@ def _place_somewhere(
     depth_clear = 0.14 if any(patch.name in ("curtain", "blinds") for patch in wall.patches) else 0.02
     tall = max(part.center[2] + part.size[2] / 2 for part in piece.parts)
     for patch in wall.patches:
-        if abs(patch.start + patch.width / 2 - offset) < (patch.width + piece.size[0]) / 2 and patch.bottom < tall:
+        if (
+            abs(patch.start + patch.width / 2 - offset) < (patch.width + piece.size[0]) / 2
+            and patch.bottom < tall
+        ):
             depth_clear = 10.0 if patch.name in ("window", "picture", "acoustic panel") else depth_clear
     inward = np.array([-along[1], along[0]])
     origin = wall.corners[0][:2] + along * offset + inward * depth_clear
@@ -331,7 +356,7 @@ def _sample_view(
             and not any(inside_polygon(point, hull.footprint(from_furniture)) for hull in hulls)
         )
 
-    reach = float(np.log(min(MAX_DISTANCE, np.linalg.norm(outline.max(axis=0)))))
+    reach = float(np.log(min(MAX_DISTANCE, float(np.linalg.norm(outline.max(axis=0))))))
     for attempt in range(240):
         if attempt % 20 == 0:
             distance = np.exp(rng.uniform(np.log(MIN_DISTANCE), reach))
@@ -365,12 +390,11 @@ def _aim(
     bearing = float(np.arctan2(towards[1], towards[0]))
     fov = float(rng.uniform(60, 90))
     shift = float(rng.uniform(-0.3, 0.3)) * np.radians(fov)
-    tilt = float(rng.uniform(-0.16, 0.02))
+    elevation = np.arctan2(towards[2], np.hypot(towards[0], towards[1]))
+    reach = 0.45 * np.arctan(
+        0.75 * np.tan(np.radians(fov) / 2)
+    )  # the head stays clear of the upper and lower edge
+    tilt = float(np.clip(rng.uniform(-0.16, 0.02), elevation - reach, elevation + reach))
     if rng.uniform() < panorama_share:
         return Camera(position, float(rng.uniform(-np.pi, np.pi)), 0.0, 360.0, "panorama")
     return Camera(position, bearing + shift, tilt, fov, "perspective")
-
-
-def hulls(room: Room) -> list[Box]:
-    """The boxes that stop sound: hulls of the solid furniture."""
-    return [piece.hull for piece in room.furniture if piece.blocks]

@@ -20,7 +20,7 @@ from mvsd.data.shards import write_shards
 from mvsd.errors import ConfigError, NotMeasurable
 from mvsd.scene import Scene
 from mvsd.simulation.materials import BANDS_HZ
-from mvsd.simulation.picture import load_mitsuba, render
+from mvsd.simulation.picture import PANORAMA_PIXELS, PHOTO_PIXELS, load_mitsuba, render
 from mvsd.simulation.rooms import Room, sample_room
 from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
 
@@ -126,11 +126,21 @@ def simulate_room(
         except NotMeasurable as reason:
             reasons.append(str(reason))
             continue
-        image, depth = render(room, image_scale=image_scale)
-        metadata = {**describe(room), **measures, "seed": seed, "split": split, "index": index, "replaced": reasons}
+        width, height = PANORAMA_PIXELS if room.camera.projection == "panorama" else PHOTO_PIXELS
+        image, depth = render(room, width=image_scale * width, height=image_scale * height)
+        metadata = {
+            **describe(room),
+            **measures,
+            "seed": seed,
+            "split": split,
+            "index": index,
+            "replaced": reasons,
+        }
         key = f"{split}-{seed}-{index:06d}"
         return Example(key, Scene(image, depth), None, None, rir, SAMPLE_RATE, metadata)
-    raise NotMeasurable(f"room {index} of split {split!r}, seed {seed}: {MAX_ATTEMPTS} attempts failed: {reasons[-1]}")
+    raise NotMeasurable(
+        f"room {index} of split {split!r}, seed {seed}: {MAX_ATTEMPTS} attempts failed: {reasons[-1]}"
+    )
 
 
 def room_seed(seed: int, split: str, index: int, attempt: int = 0) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from mvsd.errors import MissingExtraError
 from mvsd.simulation.geometry import Box, Surface
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS
-from mvsd.simulation.rooms import Room, hulls
+from mvsd.simulation.rooms import Room
 
 SAMPLE_RATE = 16_000
 NUM_SAMPLES = 24_576
@@ -52,11 +52,16 @@ def load_pyroomacoustics() -> ModuleType:
         import pyroomacoustics
     except ImportError as error:
         raise MissingExtraError("simulate", "pyroomacoustics") from error
-    return pyroomacoustics  # type: ignore[no-any-return]
+    module: ModuleType = pyroomacoustics
+    return module
 
 
 def simulate_response(
-    room: Room, *, seed: int | None = None, num_rays: int = NUM_RAYS, directivity: np.ndarray = VOICE_DIRECTIVITY
+    room: Room,
+    *,
+    seed: int | None = None,
+    num_rays: int = NUM_RAYS,
+    directivity: np.ndarray = VOICE_DIRECTIVITY,
 ) -> np.ndarray:
     """Response from the speaker's mouth to the camera: (NUM_SAMPLES,) float32 at 16 kHz, ``rir[0] == 1`` exactly.
 
@@ -96,7 +101,8 @@ class _Directivity:
 def _build_engine(room: Room) -> tuple[Any, list[Any]]:
     """The library's room, and its walls."""
     libroom = load_pyroomacoustics().libroom
-    walls, obstructing = [], []
+    walls: list[Any] = []
+    obstructing: list[int] = []
 
     def add(corners: np.ndarray, absorption: np.ndarray, scattering: np.ndarray, obstructs: bool) -> None:
         if obstructs:
@@ -108,7 +114,11 @@ def _build_engine(room: Room) -> tuple[Any, list[Any]]:
     reflex = _walls_at_reflex_corners(room.outline)
     loose = [part for piece in (*room.furniture, room.person) if not piece.blocks for part in piece.parts]
     for index, surface in enumerate(room.surfaces):
-        add(surface.corners, *_effective(surface, loose if surface.name == "floor" else []), index - 2 in reflex)
+        add(
+            surface.corners,
+            *_effective(surface, loose if surface.name == "floor" else []),
+            index - 2 in reflex,
+        )
     for piece in room.furniture:
         if piece.blocks:
             coefficients = _average(list(piece.parts))
@@ -176,7 +186,12 @@ def _mean_scattering(walls: list[Any]) -> np.ndarray:
 
 
 def _specular(
-    engine: Any, source: np.ndarray, microphone: np.ndarray, distance: float, gain: _Directivity, direct: np.ndarray
+    engine: Any,
+    source: np.ndarray,
+    microphone: np.ndarray,
+    distance: float,
+    gain: _Directivity,
+    direct: np.ndarray,
 ) -> np.ndarray:
     """(NUM_SAMPLES,) the reflections up to ``IMAGE_ORDER``, each with its colour, delays relative to the direct sound.
 
@@ -233,7 +248,13 @@ def _trace(
     libroom = load_pyroomacoustics().libroom
     libroom.set_rng_seed(int(rng.integers(2**63)))
     engine.set_params(
-        SPEED_OF_SOUND, IMAGE_ORDER + 1, RAY_ENERGY_FLOOR, NUM_SAMPLES / SAMPLE_RATE, RECEIVER_RADIUS, BIN_SECONDS, True
+        SPEED_OF_SOUND,
+        IMAGE_ORDER + 1,
+        RAY_ENERGY_FLOOR,
+        NUM_SAMPLES / SAMPLE_RATE,
+        RECEIVER_RADIUS,
+        BIN_SECONDS,
+        True,
     )
     engine.microphones[0].make_omnidirectional()
     directions = _sphere(num_rays) @ np.linalg.qr(rng.standard_normal((3, 3)))[0]
@@ -250,7 +271,9 @@ def _sphere(num: int) -> np.ndarray:
     return np.column_stack([radius * np.cos(azimuth), radius * np.sin(azimuth), z])
 
 
-def _diffuse(energy: np.ndarray, direct_seconds: float, volume: float, rng: np.random.Generator) -> np.ndarray:
+def _diffuse(
+    energy: np.ndarray, direct_seconds: float, volume: float, rng: np.random.Generator
+) -> np.ndarray:
     """(NUM_SAMPLES,) noise with the energy histogram (7, bins) as its envelope, delays relative to the direct sound.
 
     The noise is a random sequence of impulses that grow denser as reflections do, at 4 pi c^3 t^2 / V per second
@@ -259,7 +282,9 @@ def _diffuse(energy: np.ndarray, direct_seconds: float, volume: float, rng: np.r
     seconds = direct_seconds + np.arange(NUM_SAMPLES) / SAMPLE_RATE
     density = 4 * np.pi * SPEED_OF_SOUND**3 * seconds**2 / volume / SAMPLE_RATE
     density = np.clip(density, 0.1, 1.0)
-    impulses = rng.choice([-1.0, 1.0], NUM_SAMPLES) * (rng.uniform(size=NUM_SAMPLES) < density) / np.sqrt(density)
+    impulses = (
+        rng.choice([-1.0, 1.0], NUM_SAMPLES) * (rng.uniform(size=NUM_SAMPLES) < density) / np.sqrt(density)
+    )
     spectrum = np.fft.rfft(impulses)
     energy = _extend(energy)
     centers = (np.arange(energy.shape[1]) + 0.5) * BIN_SECONDS
@@ -300,8 +325,3 @@ def _band_masks() -> np.ndarray:
     octave = np.clip(np.log2(np.maximum(frequency, 1) / BANDS_HZ[0]), 0, len(BANDS_HZ) - 1)
     distance = np.abs(octave - np.arange(len(BANDS_HZ))[:, None])
     return np.asarray(np.clip(1 - distance, 0, 1) * np.clip(frequency / 60, 0, 1))
-
-
-def solid_boxes(room: Room) -> list[Box]:
-    """What sound cannot pass: for tests and plots."""
-    return hulls(room)

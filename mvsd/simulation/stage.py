@@ -15,7 +15,9 @@ from mvsd.simulation.textures import TILE_METRES, texture_tile
 
 SceneDict = dict[str, Any]
 
-MAX_COLORS = 2  # per textured material and room: each costs a mesh, and Mitsuba's guides slow down with their number
+MAX_COLORS = (
+    2  # per textured material and room: each costs a mesh, and Mitsuba's guides slow down with their number
+)
 _GLOSSY = 0.4
 _WHITE: Color = (0.93, 0.93, 0.91)
 
@@ -44,10 +46,16 @@ class _Stage:
     def add(self, mesh: Mesh, material: str, color: Color) -> None:
         entry = MATERIALS[material]
         if entry.texture == "plain":
-            self._plain.setdefault(entry.roughness if entry.roughness < _GLOSSY else 1.0, []).append((mesh, color))
+            self._plain.setdefault(entry.roughness if entry.roughness < _GLOSSY else 1.0, []).append(
+                (mesh, color)
+            )
         else:
             known = [key for key in self._textured if key[0] == material]
-            key = (material, color) if len(known) < MAX_COLORS else min(known, key=lambda key: _distance(key[1], color))
+            key = (
+                (material, color)
+                if len(known) < MAX_COLORS
+                else min(known, key=lambda key: _distance(key[1], color))
+            )
             self._textured.setdefault(key, []).append(mesh)
 
     def add_box(self, box: Box) -> None:
@@ -59,9 +67,13 @@ class _Stage:
     def scene(self) -> SceneDict:
         scene: SceneDict = {"type": "scene"}
         for roughness, colored in self._plain.items():
-            faces = [np.broadcast_to(_linear(np.array(color)), (len(mesh.faces), 3)) for mesh, color in colored]
+            faces = [
+                np.broadcast_to(_linear(np.array(color)), (len(mesh.faces), 3)) for mesh, color in colored
+            ]
             bsdf = self._bsdf({"type": "mesh_attribute", "name": "face_color"}, roughness)
-            scene[f"plain{len(scene)}"] = self._mesh(join([mesh for mesh, _ in colored]), bsdf, np.concatenate(faces))
+            scene[f"plain{len(scene)}"] = self._mesh(
+                join([mesh for mesh, _ in colored]), bsdf, np.concatenate(faces)
+            )
         for (material, color), meshes in self._textured.items():
             entry = MATERIALS[material]
             tile = _linear(texture_tile(entry.texture, color, self.rng))[::-1].astype(np.float32)
@@ -73,7 +85,10 @@ class _Stage:
             )
         for mesh, radiance in self._lights:
             white = self._bsdf({"type": "rgb", "value": [0.8, 0.8, 0.8]}, 1.0)
-            glow = {"type": "area", "radiance": {"type": "rgb", "value": [float(value) for value in radiance]}}
+            glow = {
+                "type": "area",
+                "radiance": {"type": "rgb", "value": [float(value) for value in radiance]},
+            }
             scene[f"light{len(scene)}"] = self._mesh(mesh, white, light=glow)
         return scene
 
@@ -86,7 +101,11 @@ class _Stage:
         return {"type": "twosided", "bsdf": bsdf}
 
     def _mesh(
-        self, mesh: Mesh, bsdf: SceneDict, face_color: np.ndarray | None = None, light: SceneDict | None = None
+        self,
+        mesh: Mesh,
+        bsdf: SceneDict,
+        face_color: np.ndarray | None = None,
+        light: SceneDict | None = None,
     ) -> Any:
         mi = self.mi
         properties = mi.Properties()
@@ -181,7 +200,9 @@ def _add_wall_patch(patch: Patch, wall: Surface, stage: _Stage) -> None:
         slab(depth, 0.0, patch.material, patch.color, 0.03 if patch.name == "curtain" else 0.01)
 
 
-def _add_panes(patch: Patch, middle: np.ndarray, along: np.ndarray, inward: np.ndarray, stage: _Stage) -> None:
+def _add_panes(
+    patch: Patch, middle: np.ndarray, along: np.ndarray, inward: np.ndarray, stage: _Stage
+) -> None:
     """Two panes: the sky by day, dark glass at night."""
     up = np.array([0, 0, patch.height / 2 - 0.03])
     for side in (-1, 1):

@@ -39,16 +39,22 @@ def texture_tile(kind: str, color: Color, rng: np.random.Generator) -> np.ndarra
         grain = 0.0 if kind == "boards" else 0.06
         stretch = (0.0, 6.0) if kind == "planks" else (6.0, 0.0)
         shade = _per_cell(rng, across, along, rows, 1 if kind != "planks" else 2, spread)
-        shade = shade * (1 + grain * _noise(rng, stretch)) * np.where(seam, 0.7 if kind != "boards" else 0.94, 1.0)
+        shade = (
+            shade
+            * (1 + grain * _noise(rng, stretch))
+            * np.where(seam, 0.7 if kind != "boards" else 0.94, 1.0)
+        )
     elif kind in ("bricks", "painted bricks"):
         return _bricks(base, x, y, rng, painted=kind != "bricks")
     elif kind == "grain":
-        shade = 1 + 0.08 * _noise(rng, (12.0, 0.7)) + 0.05 * _noise(rng, 5.0)
+        shade = 1 + 0.05 * _noise(rng, (12.0, 0.7)) + 0.04 * _noise(rng, 5.0)
     elif kind == "concrete":
         shade = 1 + 0.07 * _noise(rng, 6.0) + 0.04 * _noise(rng, 1.0)
     elif kind == "marble":
         veins = np.abs(_noise(rng, 7.0))
-        shade = (1 - 0.28 * np.exp(-((veins / 0.13) ** 2)) + 0.04 * _noise(rng, 4.0)) * _grid(x, y, 2, 2, 0.012, 0.8)
+        shade = (1 - 0.28 * np.exp(-((veins / 0.13) ** 2)) + 0.04 * _noise(rng, 4.0)) * _grid(
+            x, y, 2, 2, 0.012, 0.8
+        )
     elif kind in ("speckle", "pile", "weave"):
         shade = 1 + {"speckle": 0.06, "pile": 0.13, "weave": 0.09}[kind] * _noise(rng, 0.6)
     elif kind == "rug":
@@ -92,7 +98,9 @@ def _per_cell(
     return np.asarray(shades[np.minimum(row, rows - 1), column])
 
 
-def _bricks(base: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, painted: bool) -> np.ndarray:
+def _bricks(
+    base: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, painted: bool
+) -> np.ndarray:
     rows, columns = 10, 3
     row = (y * rows).astype(int)
     along = (x * columns + 0.5 * (row % 2)) % columns
@@ -106,10 +114,8 @@ def _bricks(base: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gener
 def _rug(base: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Diamonds or stripes in a second colour."""
     other = rng.uniform(0.15, 0.9, size=3)
-    if rng.uniform() < 0.5:
-        figure = np.abs((x * 3) % 1 - 0.5) + np.abs((y * 3) % 1 - 0.5) < 0.28
-    else:
-        figure = (x * 4) % 1 < 0.3
+    diamonds = np.abs((x * 3) % 1 - 0.5) + np.abs((y * 3) % 1 - 0.5) < 0.28
+    figure = diamonds if rng.uniform() < 0.5 else (x * 4) % 1 < 0.3
     shade = 1 + 0.08 * _noise(rng, 0.6)
     return np.clip(np.where(figure[..., None], 0.5 * base + 0.5 * other, base) * shade[..., None], 0.0, 1.0)
 

@@ -1,0 +1,60 @@
+"""What several test files share: a model of each kind, small enough to run in milliseconds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+# Before anything imports torch, here or in a process that a test starts: tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+from hypothesis import settings
+
+# A busy machine is slow, and a failure must come back when the tests are run again.
+settings.register_profile("mvsd", deadline=None, derandomize=True)
+settings.load_profile("mvsd")
+
+
+class Models(NamedTuple):
+    """Model files."""
+
+    reverberator: Path
+    dereverberator: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """A reverberator that generates a response and a dereverberator, with random weights."""
+    import torch
+
+    from mvsd.converter import Converter, ConverterConfig
+    from mvsd.networks.scene_encoder import SceneEncoderConfig
+    from mvsd.networks.unet import UNetConfig
+
+    unet = UNetConfig(channels=(8, 16), num_heads=2, token_features=16)
+    scene = SceneEncoderConfig(width=8, token_features=16)
+    configs = {
+        "reverberator": ConverterConfig(
+            generates="response",
+            path="noise",
+            num_taps=0,
+            num_samples=4096,
+            overlap=0,
+            unet=unet,
+            scene=scene,
+        ),
+        "dereverberator": ConverterConfig(num_taps=2, num_samples=8192, overlap=2048, unet=unet, scene=scene),
+    }
+    folder = tmp_path_factory.mktemp("models")
+    for name, config in configs.items():
+        torch.manual_seed(0)
+        converter = Converter(config)
+        with torch.no_grad():
+            for parameter in converter.parameters():
+                if not parameter.any():  # layers that start at zero would leave a recording as it is
+                    parameter.normal_(std=0.05)
+        converter.save(folder / f"{name}.safetensors")
+    return Models(*(folder / f"{name}.safetensors" for name in Models._fields))

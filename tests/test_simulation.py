@@ -1,0 +1,279 @@
+"""Simulated rooms: geometry, picture, depth and sound against closed forms and theory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvsd.acoustics import decay_time, drr_db
+from mvsd.errors import ConfigError
+from mvsd.simulation import simulate as simulate_module
+from mvsd.simulation import sound
+from mvsd.simulation.geometry import (
+    Box,
+    Furniture,
+    Surface,
+    box_blocks,
+    extrude,
+    inside_polygon,
+    polygon_area,
+    polygon_inside,
+    rectangles_overlap,
+    segments_cross,
+)
+from mvsd.simulation.materials import BANDS_HZ, MATERIALS, Material
+from mvsd.simulation.rooms import Camera, Room, sample_room
+from mvsd.simulation.simulate import describe, room_seed, simulate_room, simulate_rooms
+
+pytest.importorskip("mitsuba")
+pytest.importorskip("pyroomacoustics")
+
+from mvsd.simulation.picture import render
+
+TINY = {"panorama_share": 0.0}
+
+
+@pytest.fixture
+def uniform(monkeypatch: pytest.MonkeyPatch) -> Material:
+    """A material with the same absorption (0.2) and scattering (0.1) in every band, and no air absorption."""
+
+    class Uniform(Material):
+        scattering = np.full(7, 0.1)  # type: ignore[assignment]
+
+    material = Uniform("uniform", (0.2,) * 7, 0.1, ((0.6, 0.6, 0.6),))
+    monkeypatch.setitem(MATERIALS, "uniform", material)
+    monkeypatch.setattr(sound, "AIR_ABSORPTION", np.zeros(7))
+    return material
+
+
+def empty_box(
+    size: tuple[float, float, float] = (5.0, 4.0, 2.8),
+    source: tuple[float, float, float] = (1.2, 1.1, 1.4),
+    microphone: tuple[float, float, float] = (3.7, 2.8, 1.6),
+    seed: int = 1,
+) -> Room:
+    outline = np.array([[0.0, 0.0], [size[0], 0.0], [size[0], size[1]], [0.0, size[1]]])
+    floor, ceiling, walls = extrude(outline, size[2])
+    named = [("floor", floor), ("ceiling", ceiling), *((f"wall {i}", wall) for i, wall in enumerate(walls))]
+    surfaces = tuple(Surface(name, corners, "uniform", (0.6, 0.6, 0.6)) for name, corners in named)
+    nobody = Box((*source[:2], -1.0), (1e-3, 1e-3, 1e-3), 0.0, "uniform", (0.6, 0.6, 0.6))
+    camera = Camera(microphone, 0.0, 0.0, 70.0, "perspective")
+    person = Furniture("person", nobody, (nobody,), blocks=False)
+    return Room(seed, "test", outline, size[2], surfaces, (), person, source, 0.0, camera, 0.5, 0.5)
+
+
+# ---------------------------------------------------------------------------------------------- geometry
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**62))
+def test_rooms_are_consistent(seed: int) -> None:
+    room = sample_room(seed)
+    camera, source = np.array(room.camera.position), np.array(room.source)
+    assert polygon_area(room.outline) > 0
+    for point in (camera, source):
+        assert inside_polygon(point[:2], room.outline)
+        assert 0 < point[2] < room.height
+    assert 0.5 <= room.distance <= 6.0
+    assert not segments_cross(camera[:2], source[:2], room.outline)
+    for piece in room.furniture:
+        assert polygon_inside(piece.hull.footprint(-0.01), room.outline)
+        assert not any(box_blocks(part, camera, source) for part in piece.parts)
+        assert not (piece.blocks and box_blocks(piece.hull, camera, source))
+    bases = [piece.hull.footprint() for piece in room.furniture]
+    assert not any(rectangles_overlap(a, b) for i, a in enumerate(bases) for b in bases[:i])
+    assert {surface.material for surface in room.surfaces} <= set(MATERIALS)
+    for surface in room.surfaces[2:]:
+        length = np.linalg.norm(surface.corners[1] - surface.corners[0])
+        for patch in surface.patches:
+            assert patch.start >= 0 and patch.start + patch.width <= length + 1e-6
+            assert patch.bottom >= 0 and patch.bottom + patch.height <= room.height
+    json.dumps(describe(room), allow_nan=False)
+
+
+def test_the_speaker_is_in_the_frame() -> None:
+    for seed in range(30):
+        room = sample_room(seed, **TINY)
+        towards = np.subtract(room.source, room.camera.position)
+        angle = np.arctan2(towards[1], towards[0]) - room.camera.yaw
+        angle = np.degrees((angle + np.pi) % (2 * np.pi) - np.pi)
+        assert abs(angle) < room.camera.fov_deg * 0.35
+        above = np.arctan2(towards[2], np.hypot(towards[0], towards[1])) - room.camera.pitch
+        assert abs(above) < np.arctan(0.75 * np.tan(np.radians(room.camera.fov_deg / 2))) / 2
+
+
+def test_surfaces_face_outwards_and_close_the_room(uniform: Material) -> None:
+    room = empty_box()
+    _, walls = sound._build_engine(room)
+    center = np.array([2.5, 2.0, 1.4])
+    for wall, surface in zip(walls, room.surfaces, strict=True):
+        assert wall.normal @ (surface.corners[0] - center) > 0
+        assert wall.area() == pytest.approx(surface.area, rel=1e-5)
+    pairs = zip(walls, room.surfaces, strict=True)
+    volume = sum(wall.normal @ surface.corners[0] * wall.area() for wall, surface in pairs) / 3
+    assert volume == pytest.approx(room.volume, rel=1e-5)
+
+
+def test_materials_are_those_of_the_published_table() -> None:
+    from pyroomacoustics.parameters import materials_data
+
+    table = {name: entry for group in materials_data["absorption"].values() for name, entry in group.items()}
+    assert len(MATERIALS) >= 25
+    for material in MATERIALS.values():
+        assert len(material.absorption) == len(BANDS_HZ) == len(material.scattering)
+        assert all(0 <= value <= 1 for value in (*material.absorption, *material.scattering))
+        if material.table_key is not None:
+            published = table[material.table_key]["coeffs"]
+            published = [*published, *published[-1:] * (7 - len(published))]
+            assert list(material.absorption) == pytest.approx(published), material.name
+
+
+# ------------------------------------------------------------------------------------------- picture, depth
+
+
+def test_depth_is_the_distance_along_the_ray(uniform: Material) -> None:
+    room = empty_box()
+    camera = replace(room.camera, fov_deg=60.0)
+    image, depth = render(replace(room, camera=camera), width=32, height=24, samples_per_pixel=4)
+    assert image.shape == (24, 32, 3) and image.dtype == np.uint8
+    assert depth.shape == (24, 32) and depth.dtype == np.float32
+    column = np.arange(32) + 0.5 - 16
+    row = np.arange(24)[:, None] + 0.5 - 12
+    slope = np.tan(np.radians(30)) / 16
+    to_wall = (5.0 - 3.7) * np.sqrt(1 + (column * slope) ** 2 + (row * slope) ** 2)
+    assert depth == pytest.approx(to_wall, rel=0.03)
+
+
+def test_panorama_goes_around_clockwise(uniform: Material) -> None:
+    room = empty_box()
+    camera = replace(room.camera, projection="panorama", fov_deg=360.0)
+    image, depth = render(replace(room, camera=camera), width=64, height=16, samples_per_pixel=2)
+    assert image.shape == (16, 64, 3)
+    horizon = depth[7:9].mean(axis=0)
+    back, left, front, right = horizon[[0, 16, 32, 48]]
+    assert [back, left, front, right] == pytest.approx([3.7, 4.0 - 2.8, 5.0 - 3.7, 2.8], rel=0.1)
+
+
+# ------------------------------------------------------------------------------------------------- sound
+
+
+def test_direct_sound_is_a_unit_impulse_and_nothing_comes_before_reflections(uniform: Material) -> None:
+    room = empty_box(source=(2.5, 2.0, 1.4), microphone=(3.5, 2.0, 1.4))
+    rir = sound.simulate_response(room, directivity=np.zeros(7))
+    assert rir.dtype == np.float32 and rir.shape == (sound.NUM_SAMPLES,)
+    assert rir[0] == 1.0
+    # floor and ceiling lie 1.4 m away: their reflections travel sqrt(1 + 2.8^2) m, 1.97 m more than the direct sound
+    delay = (np.sqrt(1 + 2.8**2) - 1) / sound.SPEED_OF_SOUND * sound.SAMPLE_RATE
+    assert np.abs(rir[1 : int(delay) - 8]).max() < 0.05
+    first = int(np.argmax(np.abs(rir[1:150]))) + 1
+    assert first == pytest.approx(delay, abs=1.5)
+    # two reflections of amplitude sqrt((1 - absorption) (1 - scattering)) / path
+    expected = 2 * np.sqrt(0.8 * 0.9) / np.sqrt(1 + 2.8**2)
+    assert rir[first - 4 : first + 5].sum() == pytest.approx(expected, rel=0.15)
+
+
+def test_reverberation_time_is_that_of_eyring(uniform: Material) -> None:
+    room = empty_box()
+    eyring = 0.161 * room.volume / (-room.surface_area * np.log(1 - 0.2))
+    measured = [
+        decay_time(sound.simulate_response(room, seed=seed), sound.SAMPLE_RATE, "T30") for seed in range(3)
+    ]
+    assert np.mean(measured) == pytest.approx(eyring, rel=0.15)
+
+
+def test_reverberant_level_is_that_of_the_diffuse_field(uniform: Material) -> None:
+    room = empty_box()
+    rir = sound.simulate_response(room, directivity=np.zeros(7))
+    rate = -sound.SPEED_OF_SOUND * room.surface_area * np.log(1 - 0.2) / (4 * room.volume)
+    start, stop = room.distance / sound.SPEED_OF_SOUND + np.array([0.03, 0.15])
+    energy = (
+        4 * np.pi * sound.SPEED_OF_SOUND / room.volume / rate * (np.exp(-rate * start) - np.exp(-rate * stop))
+    )
+    measured = np.sum(rir[480:2400].astype(float) ** 2) / room.distance**2
+    assert 10 * np.log10(measured / energy) == pytest.approx(0, abs=1.5)
+
+
+def test_direct_to_reverberant_ratio_falls_with_distance(uniform: Material) -> None:
+    ratios = []
+    for x in (1.9, 2.6, 4.2):
+        room = empty_box(microphone=(x, 1.6, 1.5))
+        ratios.append(drr_db(sound.simulate_response(room), sound.SAMPLE_RATE))
+    assert ratios[0] > ratios[1] + 2 and ratios[1] > ratios[2] + 1
+
+
+def test_a_carpet_shortens_the_decay() -> None:
+    room = empty_box()
+
+    def floored(material: str) -> float:
+        surfaces = [replace(surface, material="plaster") for surface in room.surfaces]
+        surfaces[0] = replace(surfaces[0], material=material)
+        person = replace(
+            room.person, parts=tuple(replace(part, material="plaster") for part in room.person.parts)
+        )
+        return decay_time(
+            sound.simulate_response(replace(room, surfaces=tuple(surfaces), person=person)), sound.SAMPLE_RATE
+        )
+
+    assert floored("thick carpet") < 0.75 * floored("marble")
+
+
+# ------------------------------------------------------------------------------------------------- data sets
+
+
+def test_a_room_is_a_function_of_seed_split_and_index() -> None:
+    first, second = (simulate_room(3, seed=5, panorama_share=1.0) for _ in range(2))
+    assert first.key == "train-5-000003"
+    assert (
+        first.rir is not None
+        and second.rir is not None
+        and first.scene is not None
+        and second.scene is not None
+    )
+    assert np.array_equal(first.rir, second.rir)
+    assert np.array_equal(first.scene.image, second.scene.image)
+    assert first.metadata == second.metadata
+    json.dumps(dict(first.metadata), allow_nan=False)
+    assert first.anechoic is None and first.reverberant is None
+    assert first.rir[0] == 1.0 and np.isfinite(first.rir).all()
+    assert first.scene.image.shape == (64, 192, 3)
+
+
+def test_splits_share_no_room() -> None:
+    splits = ("train", "unpaired", "validation", "test")
+    seeds = {room_seed(seed, split, index) for split in splits for seed in range(3) for index in range(500)}
+    assert len(seeds) == 4 * 3 * 500
+
+
+def test_failed_rooms_are_replaced_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {room_seed(0, "train", 0, 0)}
+    simulate = sound.simulate_response
+
+    def sometimes(room: Room) -> np.ndarray:
+        return np.eye(1, sound.NUM_SAMPLES, dtype=np.float32)[0] if room.seed in broken else simulate(room)
+
+    monkeypatch.setattr(simulate_module, "simulate_response", sometimes)
+    example = simulate_room(0, **TINY)
+    assert len(example.metadata["replaced"]) == 1
+    assert example.metadata["room_seed"] not in broken
+
+
+def test_shards_resume(tmp_path: Path) -> None:
+    seen: list[int] = []
+    paths = simulate_rooms(tmp_path, 1, jobs=1, split="test", progress=lambda done, _: seen.append(done))
+    written = paths[0].stat().st_mtime_ns
+    assert (
+        simulate_rooms(tmp_path, 1, jobs=1, split="test", progress=lambda done, _: seen.append(done)) == paths
+    )
+    assert paths[0].stat().st_mtime_ns == written
+    assert seen == [1, 1]
+
+
+def test_arguments_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="num_rooms 0"):
+        simulate_rooms("nowhere", 0)
