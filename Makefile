@@ -17,8 +17,8 @@ lint: $(VENV)/installed-dev
 	$(RUN) -m mypy
 
 format: $(VENV)/installed-dev
-	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
 
 clean:
 	rm -rf $(VENV) example-output

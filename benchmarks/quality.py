@@ -3,8 +3,8 @@
     mvsd simulate --rooms 200 --out data/rooms/test --split test
     python benchmarks/quality.py --rooms data/rooms/test --speech DIR --out results
 
-Clip i is four seconds of a test speaker in test room i. Every table has the rows right photo, no photo, wrong photo
-(that of another room) and untouched input. Needs the extra `metrics`.
+Clip i is the first five seconds of an utterance of a test speaker in test room i. Every table has the rows right
+photo, no photo, wrong photo (that of another room) and untouched input. Needs the extra `metrics`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from mvsd.acoustics import convolve
 from mvsd.converter import SAMPLE_RATE, load
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
@@ -28,20 +29,19 @@ from mvsd.evaluation.metrics import METRICS, Task, measure
 from mvsd.evaluation.table import Record, Table
 
 TEST_SPEAKERS = ("librispeech-train-clean-100/*9/*", "speechocean762/*9/*")
-NUM_SAMPLES = 4 * SAMPLE_RATE
+NUM_SAMPLES = 5 * SAMPLE_RATE
 CONVERTERS: dict[Task, str] = {"reverberation": "reverberator", "dereverberation": "dereverberator"}
 
 
 def clip(index: int, speech: Speech, rooms: Shards) -> tuple[np.ndarray, np.ndarray]:
-    """The pair (anechoic, reverberant) of test clip `index`, (T,) each."""
+    """The pair (anechoic, reverberant) of test clip `index`, (T,) each; nothing was said before the clip."""
     rir = rooms[index].rir
     assert rir is not None
-    voice = speech.crop(index, NUM_SAMPLES, context=len(rir) - 1).astype(np.float64)
-    size = 2 ** int(np.ceil(np.log2(len(voice) + len(rir))))
-    wet = np.fft.irfft(np.fft.rfft(voice, size) * np.fft.rfft(rir, size), size)
-    span = slice(len(rir) - 1, len(rir) - 1 + NUM_SAMPLES)
-    gain = 0.5 / max(np.abs(wet[span]).max(), np.abs(voice[span]).max())
-    return (gain * voice[span]).astype(np.float32), (gain * wet[span]).astype(np.float32)
+    voices = np.flatnonzero(speech.lengths >= NUM_SAMPLES)
+    voice = speech.utterance(int(voices[np.random.default_rng(index).integers(len(voices))]))[:NUM_SAMPLES]
+    wet = convolve(voice, rir)[:NUM_SAMPLES]
+    gain = 0.5 / max(np.abs(wet).max(), np.abs(voice).max())
+    return gain * voice, gain * wet
 
 
 def score(index: int, options: argparse.Namespace) -> list[Record]:
@@ -77,7 +77,9 @@ def scored(options: argparse.Namespace) -> Iterator[list[Record]]:
 
 def main() -> None:
     """Score and print; the same command gives the same numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rooms", required=True, help="folder of shards of test rooms")
     parser.add_argument("--speech", required=True, help="folder of dry speech")
     parser.add_argument("--cache", default="data/cache", help="folder for decoded speech")
@@ -88,7 +90,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
-    Speech(options.speech, options.cache, TEST_SPEAKERS, only_holdout=True)  # decode once, before the processes start
+    Speech(
+        options.speech, options.cache, TEST_SPEAKERS, only_holdout=True
+    )  # decode once, before the processes start
     records = [record for group in track(scored(options), total=options.clips) for record in group]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "records.json").write_text(json.dumps([record.to_dict() for record in records], indent=1))

@@ -1,9 +1,9 @@
 """MVSD: a photo of a room tells a diffusion model how that room sounds (Ma et al., ECCV 2024).
 
-    import mvsd
-    reverberator = mvsd.load("reverberator")
-    voice, sample_rate = mvsd.load_audio("voice.wav")
-    mvsd.save_audio("out.wav", reverberator.convert(voice, sample_rate, mvsd.Scene.open("room.jpg")), sample_rate)
+import mvsd
+reverberator = mvsd.load("reverberator")
+voice, sample_rate = mvsd.load_audio("voice.wav")
+mvsd.save_audio("out.wav", reverberator.convert(voice, sample_rate, mvsd.Scene.open("room.jpg")), sample_rate)
 """
 
 from mvsd.audio import load_audio, save_audio

@@ -267,7 +267,7 @@ def _choose(device: Device) -> str:
         return "cuda" if usable["cuda"] else "cpu"
     if not usable[device.value]:
         raise MvsdError(f"torch finds no {device.value} device on this machine; use --device auto")
-    return device.value
+    return str(device.value)
 
 
 def _convert(

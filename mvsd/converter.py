@@ -59,18 +59,30 @@ class ConverterConfig:
     def __post_init__(self) -> None:
         """Check what the types cannot say; raises ConfigError."""
         if self.generates == "response" and (self.path != "noise" or self.num_taps):
-            raise ConfigError("a response has no source to start from or to filter: set path = 'noise', num_taps = 0")
+            raise ConfigError(
+                "a response has no source to start from or to filter: set path = 'noise', num_taps = 0"
+            )
         if self.scene.token_features != self.unet.token_features:
-            raise ConfigError("scene.token_features and unet.token_features differ; set both to the same number")
+            raise ConfigError(
+                "scene.token_features and unet.token_features differ; set both to the same number"
+            )
         if not 0 <= self.overlap < self.num_samples:
-            raise ConfigError(f"overlap is {self.overlap}; it must be at least 0 and less than {self.num_samples}")
+            raise ConfigError(
+                f"overlap is {self.overlap}; it must be at least 0 and less than {self.num_samples}"
+            )
 
 
 class AudioConverter(Protocol):
     """What the command line, the web page and the evaluation know of a converter, ours or another's."""
 
     def convert(
-        self, waveform: np.ndarray, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
     ) -> np.ndarray:
         """(T,) or (C, T) -> the same shape, at the same rate, aligned to the sample."""
         ...
@@ -151,7 +163,9 @@ class Converter(nn.Module):
         Raises MvsdError where the converter generates speech.
         """
         if not self.generates_response:
-            raise MvsdError("this model generates speech, not a room's response; use a model with generates = 'response'")
+            raise MvsdError(
+                "this model generates speech, not a room's response; use a model with generates = 'response'"
+            )
         with self._evaluating():
             tokens = self.tokens([scene])
             condition = self._condition(tokens.new_zeros(1, 1), tokens)
@@ -161,12 +175,20 @@ class Converter(nn.Module):
         return rir
 
     def convert(
-        self, waveform: np.ndarray, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
     ) -> np.ndarray:
         """Convert a recording: (T,) or (C, T) in -1..1 at any rate -> the same shape and rate, aligned to the sample."""
         channels = np.atleast_2d(np.asarray(waveform, np.float32))
         if waveform.ndim > 2 or not np.isfinite(channels).all():
-            raise MvsdError(f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted")
+            raise MvsdError(
+                f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted"
+            )
         blocks = self.convert_blocks([channels], sample_rate, len(channels), scene, seed=seed, steps=steps)
         return np.concatenate(list(blocks), axis=1).reshape(waveform.shape)
 
@@ -278,7 +300,12 @@ class Converter(nn.Module):
         noise = seeded_noise(seeds, (2, *shape[2:]), condition.source.device)
         start = condition.source if self.config.path == "bridge" else torch.zeros_like(noise)
         return sample(
-            lambda noisy, time: self.denoiser(noisy, time, condition), self.path, start, noise, num_steps, gradient=gradient
+            lambda noisy, time: self.denoiser(noisy, time, condition),
+            self.path,
+            start,
+            noise,
+            num_steps,
+            gradient=gradient,
         )
 
     def _evaluating(self) -> _Evaluating:

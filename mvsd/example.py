@@ -41,7 +41,13 @@ def run_example(
     dry_again = dereverberator.convert(reverberant, sample_rate, scene, seed=seed, steps=steps)
     sounds = [(voice, sample_rate), (reverberant, sample_rate), (dry_again, sample_rate), (response, 16_000)]
     for path, (waveform, rate) in zip(paths, sounds, strict=False):
-        save_audio(path, waveform, rate, subtype="FLOAT" if path.name == "response.wav" else None, force=force)
-    panels = {"dry voice": voice[0], "in the room on the photo": reverberant[0], "out of it again": dry_again[0]}
+        save_audio(
+            path, waveform, rate, subtype="FLOAT" if path.name == "response.wav" else None, force=force
+        )
+    panels = {
+        "dry voice": voice[0],
+        "in the room on the photo": reverberant[0],
+        "out of it again": dry_again[0],
+    }
     conversion_figure(panels, sample_rate, paths[-1], scene=scene, force=force)
     return paths

@@ -63,7 +63,11 @@ class MutualLearning(nn.Module):
         weights = {"diffusion": 1.0, "style": self.config.style, "envelope": self.config.envelope}
         weights["cycle"] = self.config.cycle
         terms["total"] = torch.stack(
-            [weights[name.split("/")[1]] * value for name, value in terms.items() if name.split("/")[1] in weights]
+            [
+                weights[name.split("/")[1]] * value
+                for name, value in terms.items()
+                if name.split("/")[1] in weights
+            ]
         ).sum()
         return terms
 
@@ -129,7 +133,9 @@ class MutualLearning(nn.Module):
 
     def _draws(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Diffusion time (B,) and whether the scene is dropped (B,), from each row's seed."""
-        draws = torch.stack([torch.rand(3, generator=torch.Generator().manual_seed(int(seed) + 2)) for seed in seeds])
+        draws = torch.stack(
+            [torch.rand(3, generator=torch.Generator().manual_seed(int(seed) + 2)) for seed in seeds]
+        )
         time = torch.where(draws[:, 1] < self.config.start_share, 1.0, draws[:, 0])
         return time, draws[:, 2] < self.config.scene_dropout
 
@@ -150,7 +156,9 @@ def residual_drr_db(estimate: Tensor, anechoic: Tensor, sample_rate: int = 16_00
     return 10 * (direct.clamp(min=1e-20) / late.clamp(min=1e-20)).log10()
 
 
-def _frozen_estimate(converter: Converter, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int) -> Tensor:
+def _frozen_estimate(
+    converter: Converter, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int
+) -> Tensor:
     """`converter.estimate` whose gradient reaches the source but not the converter's parameters."""
     frozen = {name: value.detach() for name, value in converter.named_parameters()}
     estimate: Tensor = functional_call(converter, frozen, (source, tokens, seeds), {"num_steps": num_steps})

@@ -16,7 +16,9 @@ from mvsd.diffusion import Path
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-def sample(denoise: Denoise, path: Path, source: Tensor, noise: Tensor, num_steps: int, *, gradient: str = "all") -> Tensor:
+def sample(
+    denoise: Denoise, path: Path, source: Tensor, noise: Tensor, num_steps: int, *, gradient: str = "all"
+) -> Tensor:
     """Deterministic sampling in `num_steps` calls of `denoise(noisy, time)`.
 
     Each step keeps the noise that the present estimate implies and moves it along the path (Song et al. 2021, DDIM,
@@ -35,7 +37,9 @@ def sample(denoise: Denoise, path: Path, source: Tensor, noise: Tensor, num_step
     noisy = b * source + c * noise
     denoised = noisy
     for index, (time, next_time) in enumerate(pairwise(times)):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (gradient == "all" or index == num_steps - 1)):
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and (gradient == "all" or index == num_steps - 1)
+        ):
             denoised = denoise(noisy, time.expand(len(noisy)))
             a, b, c = path.coefficients(time)
             implied = (noisy - a * denoised - b * source) / c if c > 0 else noise

@@ -18,7 +18,9 @@ def overlap_windows(
     A window holds `overlap` past samples and up to `size` - `overlap` new ones. Of the shared samples the first half
     only gives context, the second half is a linear cross-fade. As many samples come out as go in.
     """
-    ramp = np.concatenate([np.zeros(overlap // 2), np.linspace(0, 1, overlap - overlap // 2)]).astype(np.float32)
+    ramp = np.concatenate([np.zeros(overlap // 2), np.linspace(0, 1, overlap - overlap // 2)]).astype(
+        np.float32
+    )
     context = tail = None
     for index, block in enumerate(rechunk(blocks, size - overlap)):
         window = block if context is None else np.concatenate([context, block], axis=1)

@@ -88,7 +88,7 @@ class TestDecayTime:
 
     def test_noise_floor_inside_the_range_is_refused(self):
         rir = room(0.5, -40)
-        noise = 0.1 * np.abs(rir).max() * np.random.default_rng(5).standard_normal(len(rir))
+        noise = 0.02 * np.abs(rir).max() * np.random.default_rng(5).standard_normal(len(rir))
         with pytest.raises(NotMeasurable, match=r"T30 needs a decay to -35 dB.* floor at -\d+ dB"):
             decay_time(rir + noise, RATE, "T30")
 
@@ -105,6 +105,7 @@ class TestDecayTime:
         parameters = pytest.importorskip("pyrato.parameters")
         pyfar = pytest.importorskip("pyfar")
         rir = room(0.5, -3)
+        rir /= np.linalg.norm(rir)  # pyrato's levels are absolute
         curve = edc.schroeder_integration(pyfar.Signal(rir, RATE))
         for kind in ("EDT", "T20", "T30"):
             expected = parameters.reverberation_time_linear_regression(curve, T=kind).item()
@@ -120,12 +121,6 @@ class TestDecayTime:
         assert decay_time(rir, RATE, band_hz=250) == pytest.approx(1.0, rel=0.12)
         assert decay_time(rir, RATE, band_hz=4000) == pytest.approx(0.4, rel=0.05)
 
-    @pytest.mark.parametrize("band_hz", OCTAVE_BANDS_HZ)
-    def test_own_decay_of_the_filter_is_six_periods(self, band_hz):
-        impulse = np.zeros(RATE)
-        impulse[0] = 1
-        assert decay_time(impulse, RATE, band_hz=band_hz) <= 6.5 / band_hz or band_hz > 1000
-
     @pytest.mark.parametrize(
         ("rir", "reason"),
         [
@@ -136,7 +131,7 @@ class TestDecayTime:
             (np.ones(100), "too short"),
             (np.ones(8000), "does not decay|no decay"),
             (exponential(0.5)[::-1], "no decay|too short"),
-            (exponential(9.0, 1.0), "ends or meets its noise floor"),
+            (exponential(4.0, 1.0), "the response ends or meets its noise floor at -15 dB"),
             (room(0.5, 30), "direct sound alone"),
             (np.ones((2, 8000)), "one channel"),
         ],
@@ -147,6 +142,15 @@ class TestDecayTime:
 
 
 class TestOctaveFilter:
+    @pytest.mark.parametrize("band_hz", OCTAVE_BANDS_HZ[:4])
+    def test_own_t20_is_some_four_periods(self, band_hz):
+        impulse = np.zeros(RATE)
+        impulse[RATE // 2] = 1
+        curve = energy_decay_db(octave_filter(impulse, RATE, band_hz))
+        inside = np.flatnonzero((curve <= -5) & (curve >= -25))
+        own = -60 / np.polyfit(inside / RATE, curve[inside], 1)[0]
+        assert own * band_hz == pytest.approx(4.4, abs=0.1)
+
     @pytest.mark.parametrize("band_hz", OCTAVE_BANDS_HZ)
     def test_edges_are_half_power_and_the_centre_is_kept(self, band_hz):
         time = np.arange(2 * RATE) / RATE
@@ -233,11 +237,12 @@ class TestFitResponse:
         assert decay_time(fitted, RATE) == pytest.approx(decay_time(rir, RATE), rel=0.1)
         assert drr_db(fitted, RATE) == pytest.approx(0, abs=0.5)
 
-    def test_band_limited_source_does_not_shift_the_drr(self):
+    @pytest.mark.parametrize("drr", [-6, 0, 6])
+    def test_band_limited_source_does_not_shift_the_drr(self, drr):
         lowpass = signal.firwin(129, 5500, fs=RATE)
-        source, rir = signal.lfilter(lowpass, 1, voice()), room(0.5, 0)
-        fitted = fit_response(source, convolve(source, rir)[: len(source)], RATE)
-        assert drr_db(fitted, RATE) == pytest.approx(0, abs=0.5)
+        source, rir = signal.lfilter(lowpass, 1, voice()), room(0.5, drr)
+        fitted = fit_response(source, convolve(source, rir)[: len(source)], RATE, lead_seconds=0.001)
+        assert drr_db(fitted, RATE) == pytest.approx(drr, abs=0.3)
 
     def test_identity_is_an_impulse_and_the_fit_is_linear(self):
         source = voice(1.0)

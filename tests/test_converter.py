@@ -171,7 +171,9 @@ def test_losses_are_pure_and_fall_with_training(name: str) -> None:
     dry, seeds, time = torch.from_numpy(voice(2, 8192)), torch.tensor([1, 2]), torch.tensor([0.5, 1.0])
     rir = torch.from_numpy(voice(2, 4096)) * torch.exp(-torch.arange(4096) / 500)
     rir[:, 0] = 1
-    wet = torch.stack([torch.from_numpy(np.convolve(d, h)[:8192]) for d, h in zip(dry.numpy(), rir.numpy(), strict=True)])
+    wet = torch.stack(
+        [torch.from_numpy(np.convolve(d, h)[:8192]) for d, h in zip(dry.numpy(), rir.numpy(), strict=True)]
+    )
     optimizer = torch.optim.Adam(converter.parameters(), 3e-3)
 
     def total() -> torch.Tensor:

@@ -58,7 +58,8 @@ def test_sampling_a_gaussian_has_the_gaussian_s_deviation() -> None:
 
     noise = normal(20_000, 1, 1, 1)
     errors = [
-        abs(sample(denoise, path, torch.zeros_like(noise), noise, n).std().item() / deviation - 1) for n in (16, 32, 256)
+        abs(sample(denoise, path, torch.zeros_like(noise), noise, n).std().item() / deviation - 1)
+        for n in (16, 32, 256)
     ]
     assert errors[2] < 0.02
     assert errors[2] < errors[1] < errors[0]  # Euler converges with the number of steps
@@ -130,7 +131,9 @@ def test_filter_is_causal_complex_convolution_of_every_bin() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    num_samples=st.integers(1, 3000), power=st.sampled_from([0.35, 0.5, 1.0]), fft=st.sampled_from([(256, 128), (512, 256)])
+    num_samples=st.integers(1, 3000),
+    power=st.sampled_from([0.35, 0.5, 1.0]),
+    fft=st.sampled_from([(256, 128), (512, 256)]),
 )
 def test_spectrogram_round_trip(num_samples: int, power: float, fft: tuple[int, int]) -> None:
     transform = ComplexSpectrogram(SpectrogramConfig(fft[0], fft[1], power, scale=2.0))

@@ -18,7 +18,9 @@ SCENE = SceneEncoderConfig(width=8, token_features=16)
 RESPONSE = {"generates": "response", "path": "noise", "num_taps": 0, "num_samples": 2048, "overlap": 0}
 
 
-def make_batch(num_paired: int = 2, num_reverberant: int = 2, num_anechoic: int = 2, size: int = 4096) -> Batch:
+def make_batch(
+    num_paired: int = 2, num_reverberant: int = 2, num_anechoic: int = 2, size: int = 4096
+) -> Batch:
     rng = np.random.default_rng(0)
     total = num_paired + num_reverberant + num_anechoic
     dry = rng.standard_normal((total, size)) * (rng.random((total, size // 256)) > 0.5).repeat(256, axis=1)
@@ -71,7 +73,9 @@ def test_total_is_the_weighted_sum_and_a_pure_function() -> None:
     batch = make_batch()
     terms = learning(batch, cycle=True)
     weights = {"diffusion": 1.0, "style": 0.25, "envelope": 0.5, "cycle": 2.0}
-    expected = sum(weights.get(name.split("/")[1], 0.0) * value for name, value in terms.items() if name != "total")
+    expected = sum(
+        weights.get(name.split("/")[1], 0.0) * value for name, value in terms.items() if name != "total"
+    )
     torch.testing.assert_close(terms["total"], expected)
     again = learning(batch, cycle=True)
     assert all(torch.equal(again[name], value) for name, value in terms.items() if name != "total")

@@ -32,7 +32,9 @@ class EnergyEnvelope(nn.Module):
         self.register_buffer("bins_of_bands", _interpolation(bands, num_bins), persistent=False)
         self.register_buffer("frames_of_spans", _interpolation(edges, num_frames), persistent=False)
         self.layers = nn.Sequential(
-            nn.Linear(2 * token_features, token_features), nn.SiLU(), nn.Linear(token_features, NUM_BANDS * (len(edges) - 1))
+            nn.Linear(2 * token_features, token_features),
+            nn.SiLU(),
+            nn.Linear(token_features, NUM_BANDS * (len(edges) - 1)),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ The parameters are named as torchvision's `resnet18`, so that its published weig
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +99,11 @@ class ResNet18(nn.Module):
         self.bn1 = BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         sizes = [width, width, 2 * width, 4 * width, 8 * width]
-        for index, (size, next_size) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
-            blocks = [BasicBlock(size, next_size, 1 if index == 1 else 2), BasicBlock(next_size, next_size, 1)]
+        for index, (size, next_size) in enumerate(itertools.pairwise(sizes), start=1):
+            blocks = [
+                BasicBlock(size, next_size, 1 if index == 1 else 2),
+                BasicBlock(next_size, next_size, 1),
+            ]
             self.add_module(f"layer{index}", nn.Sequential(*blocks))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -57,7 +57,9 @@ class UNet(nn.Module):
         depth = 2 ** (len(self.config.channels) - 1)
         multiples = [stride * depth for stride in self.config.stem_stride]
         padding = [-size % multiple for size, multiple in zip((num_bins, num_frames), multiples, strict=True)]
-        x = functional.pad(inputs, (0, padding[1], 0, padding[0])).contiguous(memory_format=torch.channels_last)
+        x = functional.pad(inputs, (0, padding[1], 0, padding[0])).contiguous(
+            memory_format=torch.channels_last
+        )
         embedding = self.embedding(c_noise)
         x = self.stem(x)
         skips = []
@@ -96,7 +98,9 @@ class NoiseEmbedding(nn.Module):
 class Stage(nn.Module):
     """The residual blocks of one level, followed by attention next to the bottleneck."""
 
-    def __init__(self, in_channels: int, channels: int, features: int, config: UNetConfig, *, attention: bool) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, features: int, config: UNetConfig, *, attention: bool
+    ) -> None:
         super().__init__()
         sizes = [in_channels] + [channels] * config.num_blocks
         self.blocks = nn.ModuleList(

@@ -111,6 +111,8 @@ class TrainConfig:
         mutual: the closed loop.
         optimizer: how the weights move.
         schedule: budget, and when what happens.
+        start_from: folder with reverberator.safetensors and dereverberator.safetensors to go on from, such as
+            another run's; empty: fresh weights.
         seed: of the weights and of every batch.
         precision: "bf16" computes in bfloat16 under autocast; weights stay in float32.
         device: "auto" takes an accelerator if there is one.
@@ -124,6 +126,7 @@ class TrainConfig:
     mutual: MutualConfig = field(default_factory=MutualConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    start_from: str = ""
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"

@@ -156,6 +156,8 @@ def _build_state(
 ) -> TrainState:
     torch.manual_seed(config.seed)
     module = build(config).to(accelerator.device)
+    if config.start_from:
+        _load_weights(module, config)
     options = config.optimizer
     optimizer = torch.optim.AdamW(
         module.parameters(),
@@ -170,6 +172,18 @@ def _build_state(
         for name in ("reverberator", "dereverberator")
     )
     return TrainState(module, optimizer, reverberator, dereverberator)
+
+
+def _load_weights(module: nn.Module, config: TrainConfig) -> None:
+    """Put the weights of the two model files in `config.start_from` into the module."""
+    for name in ("reverberator", "dereverberator"):
+        path = Path(config.start_from) / f"{name}.safetensors"
+        loaded = Converter.load(path)
+        if loaded.config != getattr(config, name):
+            raise ConfigError(
+                f"{path} is another kind of {name} than the configuration asks for; make them equal"
+            )
+        module.get_submodule(name).load_state_dict(loaded.state_dict())
 
 
 def _step(

@@ -33,7 +33,9 @@ def make_validation(config: TrainConfig) -> Validate | None:
     if not data.speech_holdout:
         raise ConfigError("validation needs voices; set data.speech_holdout to globs of held-out speakers")
     speech = Speech(data.speech, data.cache, data.speech_holdout, only_holdout=True)
-    still = replace(data, scene_jitter=0.0, depth_dropout=1.0, num_paired=NUM_ROWS, num_reverberant=0, num_anechoic=0)
+    still = replace(
+        data, scene_jitter=0.0, depth_dropout=1.0, num_paired=NUM_ROWS, num_reverberant=0, num_anechoic=0
+    )
     mixer = Mixer(speech, Shards(data.validation_rooms), None, None, still, seed=config.seed)
     batches = [mixer.batch(number) for number in range(NUM_BATCHES)]
     settings = replace(config.mutual, scene_dropout=0.0)
@@ -54,9 +56,13 @@ def _figures(learning: MutualLearning, batch: Batch) -> dict[str, float]:
     for name, scene_is_known in (("", known), ("_without_scene", ~known)):
         converter = learning.dereverberator
         tokens = converter.scene_encoder(batch.scene, scene_is_known)
-        estimate = converter.estimate(batch.reverberant, tokens, batch.seeds, num_steps=converter.config.num_steps)
+        estimate = converter.estimate(
+            batch.reverberant, tokens, batch.seeds, num_steps=converter.config.num_steps
+        )
         figures[f"dereverberator/si_sdr_db{name}"] = _si_sdr_db(estimate, batch.anechoic)
-        figures[f"dereverberator/residual_drr_db{name}"] = float(residual_drr_db(estimate, batch.anechoic).mean())
+        figures[f"dereverberator/residual_drr_db{name}"] = float(
+            residual_drr_db(estimate, batch.anechoic).mean()
+        )
     return figures
 
 

@@ -1,0 +1,74 @@
+"""Validation, going on from other weights, and the configurations we ship."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import tiny_config, write_data
+
+from mvsd.converter import Converter
+from mvsd.errors import ConfigError
+from mvsd.training.config import load_config
+from mvsd.training.loop import train
+from mvsd.training.validation import make_validation
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data")
+    write_data(path)
+    return path
+
+
+def held_out(folder: Path, *overrides: str) -> tuple[str, ...]:
+    rooms = f'data.validation_rooms=["{folder.as_posix()}/rooms"]'
+    return (rooms, 'data.speech_holdout=["speaker2*"]', *overrides)
+
+
+def test_validation_is_logged_and_repeats(folder: Path, tmp_path: Path) -> None:
+    config = tiny_config(folder, *held_out(folder, "schedule.total_steps=2", "schedule.validate_every=1"))
+    validate = make_validation(config)
+    assert validate is not None
+    train(config, tmp_path / "run", validate=validate, progress=False)
+    with (tmp_path / "run" / "validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2"]
+    torch.manual_seed(0)
+    converters = Converter(config.reverberator).eval(), Converter(config.dereverberator).eval()
+    first = validate(*converters, 0)
+    assert first == validate(*converters, 5)
+    assert {"dereverberator/si_sdr_db", "dereverberator/residual_drr_db_without_scene"} <= first.keys()
+
+
+def test_validation_needs_voices_that_are_held_out(folder: Path) -> None:
+    assert make_validation(tiny_config(folder)) is None
+    with pytest.raises(ConfigError, match="speech_holdout"):
+        make_validation(tiny_config(folder, held_out(folder)[0]))
+
+
+def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path) -> None:
+    first = tiny_config(folder, "schedule.total_steps=2")
+    train(first, tmp_path / "first", progress=False)
+    start = f'start_from="{(tmp_path / "first").as_posix()}"'
+    still = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0.0", "schedule.total_steps=1")
+    train(tiny_config(folder, start, *still), tmp_path / "second", progress=False)
+    before = Converter.load(tmp_path / "first" / "dereverberator.safetensors")
+    after = Converter.load(tmp_path / "second" / "dereverberator.safetensors")
+    for name, value in before.named_parameters():
+        torch.testing.assert_close(dict(after.named_parameters())[name], value, atol=1e-3, rtol=1e-3)
+    other = tiny_config(folder, start, "dereverberator.num_taps=3")
+    with pytest.raises(ConfigError, match="another kind of dereverberator"):
+        train(other, tmp_path / "third", progress=False)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_load(path: Path) -> None:
+    config = load_config(path)
+    Converter(config.reverberator)
+    Converter(config.dereverberator)
+    assert config.data.num_samples % config.dereverberator.spectrogram.hop == 0
