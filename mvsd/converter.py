@@ -183,7 +183,11 @@ class Converter(nn.Module):
         seed: int = 0,
         steps: int | None = None,
     ) -> np.ndarray:
-        """Convert a recording: (T,) or (C, T) in -1..1 at any rate -> the same shape and rate, aligned to the sample."""
+        """Convert a recording: (T,) or (C, T) in -1..1 -> the same shape and rate, aligned to the sample.
+
+        `seed` chooses among the rooms that the photo leaves open, `steps` defaults to the model's own. Raises
+        MvsdError for another shape, and for samples that are not finite.
+        """
         channels = np.atleast_2d(np.asarray(waveform, np.float32))
         if waveform.ndim > 2 or not np.isfinite(channels).all():
             raise MvsdError(
@@ -250,8 +254,9 @@ class Converter(nn.Module):
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
+                    found = metadata.get("format")
                     raise ModelFileError(
-                        f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}: it is no model of this version of mvsd"
+                        f"{path} has format {found!r}, not {FORMAT!r}; give a model of this version"
                     )
                 config = from_dict(ConverterConfig, json.loads(metadata["config"]))
                 with torch.device("meta"):  # a hostile configuration must not make us allocate

@@ -100,8 +100,8 @@ class Denoiser(nn.Module):
         """noisy (B, 2, F, N), time (B,) in 0..1 -> denoised (B, 2, F, N)."""
         c_skip, c_out, c_in, c_noise = self.path.preconditioning(time.view(-1, 1, 1, 1))
         inputs = torch.cat([c_in * noisy, condition.source], dim=1)
-        output = self.network(inputs, c_noise.flatten(), condition.tokens).float()
-        denoised = c_skip * noisy + c_out * output[:, :2]
+        output: Tensor = self.network(inputs, c_noise.flatten(), condition.tokens).float()
+        denoised: Tensor = c_skip * noisy + c_out * output[:, :2]
         if self.adds_source:
             denoised = denoised + condition.source
         if self.num_taps:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from mvsd.audio import load_audio, resample
@@ -140,9 +141,12 @@ def _build_cache(folder: Path, paths: list[str], data: Path, index: Path) -> Non
     data.parent.mkdir(parents=True, exist_ok=True)
     temporary = data.with_name(f".{data.name}.{os.getpid()}.part")
     lengths, levels = list[int](), list[float]()
+    console = Console(stderr=True)
     try:
         with temporary.open("wb") as file:
-            for path in track(paths, description=f"Decoding {folder.name}"):
+            for path in track(
+                paths, f"Decoding {folder.name}", console=console, disable=not console.is_terminal
+            ):
                 samples = _decode(folder / path)
                 samples.tofile(file)
                 lengths.append(len(samples))
