@@ -25,7 +25,7 @@ from mvsd.acoustics import convolve
 from mvsd.converter import SAMPLE_RATE, load
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
-from mvsd.evaluation.metrics import METRICS, Task, measure
+from mvsd.evaluation.metrics import METRICS, Metric, Task, measure
 from mvsd.evaluation.table import Record, Table
 
 TEST_SPEAKERS = ("librispeech-train-clean-100/*9/*", "speechocean762/*9/*")
@@ -54,6 +54,8 @@ def score(index: int, options: argparse.Namespace) -> list[Record]:
     scenes["wrong photo"] = rooms[(index + len(rooms) // 2) % len(rooms)].scene
     records = []
     for task, name in CONVERTERS.items():
+        if not chosen(task, options):
+            continue
         source, target = (dry, wet) if task == "reverberation" else (wet, dry)
         converter = load(Path(options.models) / f"{name}.safetensors" if options.models else name)
         estimates = {"untouched input": source}
@@ -62,11 +64,17 @@ def score(index: int, options: argparse.Namespace) -> list[Record]:
                 source, SAMPLE_RATE, scene, seed=options.seed + index, steps=options.steps
             )
         for row, estimate in estimates.items():
-            scores = measure(
-                METRICS[task], source=source, estimate=estimate, target=target, sample_rate=SAMPLE_RATE
-            )
+            clips = {"source": source, "estimate": estimate, "target": target}
+            scores = measure(chosen(task, options), **clips, sample_rate=SAMPLE_RATE)
             records.append(Record(f"{index:04d}", task, row, scores))
     return records
+
+
+def chosen(task: Task, options: argparse.Namespace) -> dict[str, Metric]:
+    """The metrics of a task, all or those that --metrics names."""
+    return {
+        name: metric for name, metric in METRICS[task].items() if name in (options.metrics or METRICS[task])
+    }
 
 
 def scored(options: argparse.Namespace) -> Iterator[list[Record]]:
@@ -86,6 +94,7 @@ def main() -> None:
     parser.add_argument("--models", help="folder with both model files; default: the shipped ones")
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--steps", type=int, help="sampling steps; default: the model's own")
+    parser.add_argument("--metrics", nargs="+", help="names, as in mvsd.evaluation.metrics; default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("results"))
@@ -97,7 +106,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "records.json").write_text(json.dumps([record.to_dict() for record in records], indent=1))
     for task in CONVERTERS:
-        table = Table([record for record in records if record.task == task], METRICS[task])
+        if not chosen(task, options):
+            continue
+        table = Table([record for record in records if record.task == task], chosen(task, options))
         print(f"\n{task}, {options.clips} clips, seed {options.seed}\n\n{table.markdown()}")
 
 

@@ -77,7 +77,7 @@ class MutualLearning(nn.Module):
         if batch.num_paired == 0:
             return {}
         dry, wet = batch.anechoic[pairs], batch.reverberant[pairs]
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for name, source, target in (("reverberator", dry, wet), ("dereverberator", wet, dry)):
             converter = getattr(self, name)
             losses = converter.losses(
@@ -153,7 +153,8 @@ def residual_drr_db(estimate: Tensor, anechoic: Tensor, sample_rate: int = 16_00
     near = int(0.0025 * sample_rate)
     direct = response[:, :near].square().sum(-1) + response[:, -near:].square().sum(-1)
     late = response[:, near : near + sample_rate // 2].square().sum(-1)
-    return 10 * (direct.clamp(min=1e-20) / late.clamp(min=1e-20)).log10()
+    ratio: Tensor = direct.clamp(min=1e-20) / late.clamp(min=1e-20)
+    return 10 * ratio.log10()
 
 
 def _frozen_estimate(

@@ -40,7 +40,8 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         sums = torch.stack([x.float().sum((0, 2, 3)), x.float().square().sum((0, 2, 3))])
         total = x.numel() / x.shape[1] * num_processes
-        mean, mean_square = SumOverProcesses.apply(sums) / total
+        summed: Tensor = SumOverProcesses.apply(sums)  # type: ignore[no-untyped-call]
+        mean, mean_square = summed / total
         variance = mean_square - mean.square()
         momentum = self.momentum or 0.0
         with torch.no_grad():
@@ -48,7 +49,8 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.get_buffer("running_var").lerp_(variance * total / (total - 1), momentum)
             self.get_buffer("num_batches_tracked").add_(1)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        normed: Tensor = x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return normed
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -108,7 +110,7 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        x = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
+        x: Tensor = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
         for index in range(1, 5):
             x = self.get_submodule(f"layer{index}")(x)
         return x

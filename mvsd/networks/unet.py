@@ -153,7 +153,7 @@ class SceneAttention(nn.Module):
         """(B, C, F, N), (B, L, D) -> (B, C, F, N)."""
         batch, channels, num_bins, num_frames = x.shape
         normed = self.norm(x).flatten(2).transpose(1, 2)
-        sequence = x.flatten(2).transpose(1, 2) + self.self_attention(normed, normed)
+        sequence: Tensor = x.flatten(2).transpose(1, 2) + self.self_attention(normed, normed)
         sequence = sequence + self.scene_attention(self.scene_norm(sequence), tokens)
         return (
             sequence.transpose(1, 2)
