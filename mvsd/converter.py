@@ -40,7 +40,8 @@ class ConverterConfig:
     response, with which the recording is then convolved). `path` is "bridge" (sampling starts from the source) or
     "noise" (as in the paper). `num_taps` frames of the source are filtered by the head, 0 for a plain head.
     `num_samples` is the response's length, or the window of a long recording, of which `overlap` samples are shared
-    with the next window. `num_steps` is the default number of sampling steps.
+    with the next window. `num_steps` is the default number of sampling steps. `envelope_pull` is the share, in
+    decibels, by which a drawn response is pulled to the energy envelope that the scene predicts.
     """
 
     generates: Literal["speech", "response"] = "speech"
@@ -52,6 +53,7 @@ class ConverterConfig:
     sigma_data: float = 0.5
     sigma_max: float = 20.0
     spread: float = 0.3
+    envelope_pull: float = 0.5
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
@@ -304,14 +306,15 @@ class Converter(nn.Module):
         shape = condition.source.shape
         noise = seeded_noise(seeds, (2, *shape[2:]), condition.source.device)
         start = condition.source if self.config.path == "bridge" else torch.zeros_like(noise)
-        return sample(
-            lambda noisy, time: self.denoiser(noisy, time, condition),
-            self.path,
-            start,
-            noise,
-            num_steps,
-            gradient=gradient,
-        )
+
+        def denoise(noisy: Tensor, time: Tensor) -> Tensor:
+            return self.denoiser(noisy, time, condition)  # type: ignore[no-any-return]
+
+        spectrogram = sample(denoise, self.path, start, noise, num_steps, gradient=gradient)
+        if self.envelope is not None and self.config.envelope_pull:
+            expected = self.envelope(condition.tokens)
+            return self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
+        return spectrogram
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)

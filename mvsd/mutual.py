@@ -25,7 +25,9 @@ class MutualConfig:
 
     L_total = diffusion + style L_sty + envelope + cycle L_m; the paper gives no weights. `scene_dropout` is the share
     of rows that see the null scene, `loop_steps` the sampling steps of an estimate inside the loop, of which the last
-    carries the gradient, and `start_share` the share of rows trained at time 1, where sampling starts.
+    carries the gradient. `start_share` is the share of rows in which a bridge is trained at time 1, where sampling
+    starts and where all is still to be found out, and `reverberator_share` that of the pairs which teach the
+    reverberator: a response is learned sooner than speech.
     """
 
     style: float = 0.5
@@ -35,6 +37,7 @@ class MutualConfig:
     reverberator_loop_steps: int = 4
     dereverberator_loop_steps: int = 1
     start_share: float = 0.25
+    reverberator_share: float = 1.0
 
 
 class MutualLearning(nn.Module):
@@ -57,7 +60,8 @@ class MutualLearning(nn.Module):
             "reverberator": self.reverberator.scene_encoder(batch.scene, known),
             "dereverberator": self.dereverberator.scene_encoder(batch.scene, known),
         }
-        terms = self.paired_losses(batch, tokens, time.to(batch.scene.device))
+        times = {name: value.to(batch.scene.device) for name, value in time.items()}
+        terms = self.paired_losses(batch, tokens, times)
         if cycle:
             terms |= self.cycle_losses(batch, tokens)
         weights = {"diffusion": 1.0, "style": self.config.style, "envelope": self.config.envelope}
@@ -71,17 +75,21 @@ class MutualLearning(nn.Module):
         ).sum()
         return terms
 
-    def paired_losses(self, batch: Batch, tokens: dict[str, Tensor], time: Tensor) -> dict[str, Tensor]:
+    def paired_losses(
+        self, batch: Batch, tokens: dict[str, Tensor], times: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """L_d, L_sty and the scene's energy envelope, on the rows that are pairs."""
-        pairs = slice(0, batch.num_paired)
-        if batch.num_paired == 0:
-            return {}
-        dry, wet = batch.anechoic[pairs], batch.reverberant[pairs]
         terms: dict[str, Tensor] = {}
-        for name, source, target in (("reverberator", dry, wet), ("dereverberator", wet, dry)):
-            converter = getattr(self, name)
+        if batch.num_paired == 0:
+            return terms
+        for name, share in (("reverberator", self.config.reverberator_share), ("dereverberator", 1.0)):
+            converter: Converter = getattr(self, name)
+            rows = slice(0, max(1, round(share * batch.num_paired)))
+            source, target = batch.anechoic[rows], batch.reverberant[rows]
+            if name == "dereverberator":
+                source, target = target, source
             losses = converter.losses(
-                source, target, batch.rir[pairs], tokens[name][pairs], time[pairs], batch.seeds[pairs]
+                source, target, batch.rir[rows], tokens[name][rows], times[name][rows], batch.seeds[rows]
             )
             terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
         return terms
@@ -131,13 +139,18 @@ class MutualLearning(nn.Module):
         encode = self.dereverberator.spectrogram.encode
         return (magnitude(encode(estimate / level)) - magnitude(encode(target / level))).abs().mean()
 
-    def _draws(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Diffusion time (B,) and whether the scene is dropped (B,), from each row's seed."""
+    def _draws(self, seeds: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Diffusion times (B,) of each converter and whether the scene is dropped (B,), from each row's seed."""
         draws = torch.stack(
             [torch.rand(3, generator=torch.Generator().manual_seed(int(seed) + 2)) for seed in seeds]
         )
-        time = torch.where(draws[:, 1] < self.config.start_share, 1.0, draws[:, 0])
-        return time, draws[:, 2] < self.config.scene_dropout
+        starts = draws[:, 1] < self.config.start_share
+        times = {
+            name: torch.where(starts, 1.0, draws[:, 0]) if converter.config.path == "bridge" else draws[:, 0]
+            for name, converter in self.named_children()
+            if isinstance(converter, Converter)
+        }
+        return times, draws[:, 2] < self.config.scene_dropout
 
 
 def residual_drr_db(estimate: Tensor, anechoic: Tensor, sample_rate: int = 16_000) -> Tensor:

@@ -5,6 +5,7 @@ A sampler is a plain function and carries no `no_grad`: the closed loop of `mvsd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -22,27 +23,43 @@ def sample(
     """Deterministic sampling in `num_steps` calls of `denoise(noisy, time)`.
 
     Each step keeps the noise that the present estimate implies and moves it along the path (Song et al. 2021, DDIM,
-    equation 12). On `NoisePath` that is Euler's method of Karras et al. 2022, algorithm 1.
+    equation 12), with the estimate extrapolated from the last two (Lu et al. 2022, DPM-Solver++, algorithm 2): steps
+    of first order lose energy, and eight of them most of a room's reverberation.
 
     `source` (B, 2, F, N) is the end of a bridge and `noise` has the same shape; time runs linearly from 1 to 0.
     With gradient="last" only the last call is differentiated (Clark et al. 2024, DRaFT-1): memory does not grow
-    with the number of steps, and the estimate is still a finished one.
+    with the number of steps, and the estimate is still a finished one. Raises ValueError for other choices.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}, at least 1 is needed")
     if gradient not in ("all", "last"):
         raise ValueError(f"gradient is {gradient!r}, 'all' or 'last' is wanted")
     times = torch.linspace(1, 0, num_steps + 1, device=noise.device)
-    a, b, c = path.coefficients(times[0])
+    coefficients = [path.coefficients(time) for time in times]
+    log_snr = [_log_ratio(float(a), float(c)) for a, _, c in coefficients]
+    _, b, c = coefficients[0]
     noisy = b * source + c * noise
-    denoised = noisy
-    for index, (time, next_time) in enumerate(pairwise(times)):
-        with torch.set_grad_enabled(
-            torch.is_grad_enabled() and (gradient == "all" or index == num_steps - 1)
-        ):
-            denoised = denoise(noisy, time.expand(len(noisy)))
-            a, b, c = path.coefficients(time)
-            implied = (noisy - a * denoised - b * source) / c if c > 0 else noise
-            a, b, c = path.coefficients(next_time)
-            noisy = a * denoised + b * source + c * implied
-    return denoised
+    previous = noisy
+    for index, (here, there) in enumerate(pairwise(coefficients)):
+        last = index == num_steps - 1
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (gradient == "all" or last)):
+            denoised = denoise(noisy, times[index].expand(len(noisy)))
+            if last:
+                return denoised
+            estimate = denoised
+            if index > 0 and math.isfinite(log_snr[index - 1]):
+                ratio = (log_snr[index + 1] - log_snr[index]) / (log_snr[index] - log_snr[index - 1])
+                estimate = denoised + 0.5 * ratio * (denoised - previous)
+            a, b, c = here
+            implied = (noisy - a * estimate - b * source) / c if c > 0 else noise
+            a, b, c = there
+            noisy = a * estimate + b * source + c * implied
+            previous = denoised
+    raise AssertionError("unreachable: the last step returns")
+
+
+def _log_ratio(clean: float, noise: float) -> float:
+    """Half the log signal-to-noise ratio, infinite at the ends of a path."""
+    if noise == 0:
+        return math.inf if clean > 0 else -math.inf
+    return math.log(clean / noise) if clean > 0 else -math.inf

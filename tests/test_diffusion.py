@@ -57,12 +57,17 @@ def test_sampling_a_gaussian_has_the_gaussian_s_deviation() -> None:
         return deviation**2 / (deviation**2 + sigma**2) * noisy
 
     noise = normal(20_000, 1, 1, 1)
+    # Of second order, the error falls with the square of the number of steps.
     errors = [
-        abs(sample(denoise, path, torch.zeros_like(noise), noise, n).std().item() / deviation - 1)
+        abs(
+            (sample(denoise, path, torch.zeros_like(noise), noise, n).std() / noise.std()).item() / deviation
+            - 1
+        )
         for n in (16, 32, 256)
     ]
-    assert errors[2] < 0.02
-    assert errors[2] < errors[1] < errors[0]  # Euler converges with the number of steps
+    assert errors[0] < 0.1
+    assert errors[2] < 0.002
+    assert errors[0] > 2.5 * errors[1]
 
 
 def test_sampler_walks_along_the_path() -> None:

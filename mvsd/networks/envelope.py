@@ -51,6 +51,11 @@ class EnergyEnvelope(nn.Module):
         level_db = (10 * (energy + 1e-20).log10()).clamp(min=_FLOOR_DB)
         return (level_db - _CENTRE_DB) / _SPREAD_DB
 
+    def pull(self, spectrogram: Tensor, expected: Tensor, share: float) -> Tensor:
+        """Move the envelope of a response (B, 2, F, N) towards `expected` (B, K, M): not at all at 0, all at 1."""
+        change_db = share * _SPREAD_DB * self.expand(expected - self.measure(spectrogram))
+        return spectrogram * 10 ** (self.spectrogram.power * change_db / 20)
+
     def expand(self, envelope: Tensor) -> Tensor:
         """(B, K, M) -> (B, 1, F, N), linear between the centres of the cells."""
         expanded = self.get_buffer("bins_of_bands") @ envelope @ self.get_buffer("frames_of_spans").T
