@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvsd.audio import resample_blocks
@@ -240,7 +240,7 @@ class Converter(nn.Module):
         metadata = {"format": FORMAT, "config": json.dumps(to_dict(self.config))}
         path = Path(path)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mvsd-") as folder:
-            save_file(tensors, Path(folder) / path.name, metadata)
+            (Path(folder) / path.name).write_bytes(save(tensors, metadata))
             (Path(folder) / path.name).replace(path)
 
     @classmethod
