@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from mvsd.acoustics import convolve
 from mvsd.converter import SAMPLE_RATE, load
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
-from mvsd.evaluation.metrics import METRICS, Metric, Task, measure
+from mvsd.evaluation.metrics import METRICS, Metric, Task, bootstrap_interval, measure
 from mvsd.evaluation.table import Record, Table
 
 TEST_SPEAKERS = ("librispeech-train-clean-100/*9/*", "speechocean762/*9/*")
@@ -83,6 +83,22 @@ def scored(options: argparse.Namespace) -> Iterator[list[Record]]:
         yield from executor.map(partial(score, options=options), range(options.clips))
 
 
+def print_differences(records: Sequence[Record], metrics: Mapping[str, Metric]) -> None:
+    """The right photo minus none and minus a wrong one, clip by clip, with the 95 % interval of the mean."""
+    values = {(record.clip, record.condition): record.scores.values for record in records}
+    for name in metrics:
+        for other in ("no photo", "wrong photo"):
+            pairs = [
+                (row, values[clip, other])
+                for (clip, row_name), row in values.items()
+                if row_name == "right photo"
+            ]
+            changes = [right[name] - wrong[name] for right, wrong in pairs if name in right and name in wrong]
+            if len(changes) > 1:
+                low, high = bootstrap_interval(changes)
+                print(f"{name}: right photo - {other} = {np.mean(changes):+.4f} [{low:+.4f}, {high:+.4f}]")
+
+
 def main() -> None:
     """Score and print; the same command gives the same numbers."""
     parser = argparse.ArgumentParser(
@@ -110,6 +126,7 @@ def main() -> None:
             continue
         table = Table([record for record in records if record.task == task], chosen(task, options))
         print(f"\n{task}, {options.clips} clips, seed {options.seed}\n\n{table.markdown()}")
+        print_differences([record for record in records if record.task == task], chosen(task, options))
 
 
 if __name__ == "__main__":
