@@ -81,7 +81,7 @@ def run_case(name: str, seconds: int, steps: int | None) -> dict[str, float]:
             started = perf_counter()
             run_convolution(source, output)
         else:
-            import mvsd.converter
+            import mvsd.converter as _  # noqa: F401
             import mvsd.files as _  # noqa: F401
 
             started = perf_counter()
