@@ -82,7 +82,6 @@ def run_case(name: str, seconds: int, steps: int | None) -> dict[str, float]:
             run_convolution(source, output)
         else:
             import mvsd.converter as _  # noqa: F401
-            import mvsd.files as _  # noqa: F401
 
             started = perf_counter()
             run_ours(name, source, output, steps)
