@@ -35,18 +35,14 @@ def sample(
     if gradient not in ("all", "last"):
         raise ValueError(f"gradient is {gradient!r}, 'all' or 'last' is wanted")
     times = torch.linspace(1, 0, num_steps + 1, device=noise.device)
-    coefficients = [path.coefficients(time) for time in times]
+    coefficients = [path.coefficients(time) for time in times[:-1]]
     log_snr = [_log_ratio(float(a), float(c)) for a, _, c in coefficients]
     _, b, c = coefficients[0]
     noisy = b * source + c * noise
     previous = noisy
-    for index, (here, there) in enumerate(pairwise(coefficients)):
-        last = index == num_steps - 1
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (gradient == "all" or last)):
-            denoised = denoise(noisy, times[index].expand(len(noisy)))
-            if last:
-                return denoised
-            estimate = denoised
+    with torch.set_grad_enabled(torch.is_grad_enabled() and gradient == "all"):
+        for index, (here, there) in enumerate(pairwise(coefficients)):
+            estimate = denoised = denoise(noisy, times[index].expand(len(noisy)))
             if index > 0 and math.isfinite(log_snr[index - 1]):
                 ratio = (log_snr[index + 1] - log_snr[index]) / (log_snr[index] - log_snr[index - 1])
                 estimate = denoised + 0.5 * ratio * (denoised - previous)
@@ -55,7 +51,7 @@ def sample(
             a, b, c = there
             noisy = a * estimate + b * source + c * implied
             previous = denoised
-    raise AssertionError("unreachable: the last step returns")
+    return denoise(noisy, times[-2].expand(len(noisy)))
 
 
 def _log_ratio(clean: float, noise: float) -> float:

@@ -30,7 +30,7 @@ def overlap_windows(
             faded = tail + ramp[len(ramp) - tail.shape[1] :] * (shared - tail)
             result = np.concatenate([faded, result[:, tail.shape[1] :]], axis=1)
         num_done = max(0, result.shape[1] - overlap)
-        context, tail = window[:, num_done if overlap else window.shape[1] :], result[:, num_done:]
+        context, tail = window[:, num_done:], result[:, num_done:]
         yield result[:, :num_done]
     if tail is not None:
         yield tail
