@@ -1,0 +1,70 @@
+"""What the commands share: options with their help, the choice of a device, the progress bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mvsd.errors import MvsdError
+
+
+class Device(str, Enum):
+    """Where a model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+PHOTO_HELP = "Photo or panorama of the room: JPEG, PNG or WebP."
+
+Source = Annotated[
+    Path, typer.Argument(metavar="IN", help="Recording: any sound file, any rate, any length.")
+]
+Output = Annotated[
+    Path, typer.Option("--out", "-o", metavar="OUT", help="Sound file to write, as long as IN to the sample.")
+]
+Depth = Annotated[
+    Path | None,
+    typer.Option(metavar="MAP", help="Depth of the photo: 16-bit PNG in millimetres, or .npy in metres."),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same result.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps, 1 to 8; by default the model's.")]
+Where = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes a CUDA device if there is one, else the CPU.")
+]
+Model = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Model file; by default the one that comes with mvsd.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
+
+
+def choose_device(device: Device) -> str:
+    """The device's name for torch; auto takes a CUDA device if there is one."""
+    import torch
+
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device is Device.auto:
+        return "cuda" if usable["cuda"] else "cpu"
+    if not usable[device.value]:
+        raise MvsdError(f"torch finds no {device.value} device on this machine; use --device auto")
+    return str(device.value)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[float, float | None], None]]:
+    """A bar on stderr where that is a terminal: called with what is done and, once it is known, what there is to do."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
