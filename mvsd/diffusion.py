@@ -123,11 +123,14 @@ class Denoiser(nn.Module):
 def filter_frames(source: Tensor, taps: Tensor) -> Tensor:
     """Filter every bin over its present and past frames: (B, 2, F, N), (B, 2 K, F, N) -> (B, 2, F, N)."""
     num_taps, num_frames = taps.shape[1] // 2, source.shape[-1]
-    padded = nn.functional.pad(source, (num_taps - 1, 0))
+    past_real, past_imaginary = nn.functional.pad(source, (num_taps - 1, 0)).unbind(1)
+    weights = taps.unbind(1)  # not by index: the gradient of each index is a whole tensor of zeros
     real, imaginary = torch.zeros_like(source[:, 0]), torch.zeros_like(source[:, 0])
     for tap in range(num_taps):
-        past = padded[..., num_taps - 1 - tap :][..., :num_frames]
-        weight_real, weight_imaginary = taps[:, 2 * tap], taps[:, 2 * tap + 1]
-        real = real + weight_real * past[:, 0] - weight_imaginary * past[:, 1]
-        imaginary = imaginary + weight_real * past[:, 1] + weight_imaginary * past[:, 0]
+        frames = slice(num_taps - 1 - tap, num_taps - 1 - tap + num_frames)
+        weight_real, weight_imaginary = weights[2 * tap], weights[2 * tap + 1]
+        real = real + weight_real * past_real[..., frames] - weight_imaginary * past_imaginary[..., frames]
+        imaginary = (
+            imaginary + weight_real * past_imaginary[..., frames] + weight_imaginary * past_real[..., frames]
+        )
     return torch.stack([real, imaginary], dim=1)

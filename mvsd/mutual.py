@@ -13,31 +13,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import avg_pool2d
 
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
+from mvsd.errors import ConfigError
 from mvsd.spectrogram import magnitude
+
+CONVERTERS = ("reverberator", "dereverberator")
+WEIGHTED = ("style", "different", "added", "envelope", "cycle", "made")
 
 
 @dataclass(frozen=True)
 class MutualConfig:
     """Weights of the loss terms, and how the loop is run.
 
-    L_total = diffusion + style L_sty + envelope + cycle L_m; the paper gives no weights. `scene_dropout` is the share
-    of rows that see the null scene, `loop_steps` the sampling steps of an estimate inside the loop, of which the last
-    carries the gradient. `start_share` is the share of rows in which a bridge is trained at time 1, where sampling
-    starts and where all is still to be found out, and `reverberator_share` that of the pairs which teach the
-    reverberator: a response is learned sooner than speech.
+    L_total = diffusion + style L_sty + different + added + envelope + cycle L_m + made; the paper gives no weights,
+    and has only the diffusion, L_sty and L_m. `made` is what a converter learns from pairs whose source its partner
+    made and whose target is real (Sennrich et al. 2016, "back-translation"): the dereverberator its supervised losses
+    on dry rows made wet, the reverberator the energies of wet rows made dry. It anchors what the cycle alone lets
+    drift. `scene_dropout` is the share of rows that see the null scene, `loop_steps` the sampling steps of an estimate
+    inside the loop, of which the last carries the gradient. `start_share` is the share of rows in which a bridge is
+    trained at time 1, where sampling starts and where all is still to be found out, and `reverberator_share` that of
+    the pairs which teach the reverberator's diffusion: a response is learned sooner than speech, and its envelope,
+    which all pairs teach, says most of what a photo knows. `learners` are the converters that change; another one only
+    grades.
     """
 
     style: float = 0.5
+    different: float = 0.0
+    added: float = 0.0
     envelope: float = 0.3
     cycle: float = 0.2
+    made: float = 0.0
     scene_dropout: float = 0.15
     reverberator_loop_steps: int = 4
     dereverberator_loop_steps: int = 1
     start_share: float = 0.25
     reverberator_share: float = 1.0
+    learners: tuple[str, ...] = CONVERTERS
+
+    def __post_init__(self) -> None:
+        """Check the learners; raises ConfigError."""
+        if not self.learners or not set(self.learners) <= set(CONVERTERS):
+            raise ConfigError(
+                f"mutual.learners is {list(self.learners)}; some of {list(CONVERTERS)} are wanted"
+            )
 
 
 class MutualLearning(nn.Module):
@@ -48,6 +69,9 @@ class MutualLearning(nn.Module):
         self.reverberator = reverberator
         self.dereverberator = dereverberator
         self.config = config
+        self.weights = {"diffusion": 1.0} | {name: getattr(config, name) for name in WEIGHTED}
+        for name in set(CONVERTERS) - set(config.learners):
+            self.get_submodule(name).requires_grad_(False)
 
     def forward(self, batch: Batch, *, cycle: bool) -> dict[str, Tensor]:
         """The named terms, each a scalar mean over rows; "total" is what is minimised.
@@ -57,22 +81,16 @@ class MutualLearning(nn.Module):
         time, dropped = self._draws(batch.seeds)
         known = (~dropped).to(batch.scene.device)
         tokens = {
-            "reverberator": self.reverberator.scene_encoder(batch.scene, known),
-            "dereverberator": self.dereverberator.scene_encoder(batch.scene, known),
+            name: getattr(self, name).scene_encoder(batch.scene, known)
+            for name in (CONVERTERS if cycle else self.config.learners)
         }
         times = {name: value.to(batch.scene.device) for name, value in time.items()}
         terms = self.paired_losses(batch, tokens, times)
         if cycle:
             terms |= self.cycle_losses(batch, tokens)
-        weights = {"diffusion": 1.0, "style": self.config.style, "envelope": self.config.envelope}
-        weights["cycle"] = self.config.cycle
-        terms["total"] = torch.stack(
-            [
-                weights[name.split("/")[1]] * value
-                for name, value in terms.items()
-                if name.split("/")[1] in weights
-            ]
-        ).sum()
+        named = [(name.split("/")[1], value) for name, value in terms.items()]
+        weighted = [self.weights[name] * value for name, value in named if name in self.weights]
+        terms["total"] = torch.stack(weighted).sum()
         return terms
 
     def paired_losses(
@@ -82,8 +100,9 @@ class MutualLearning(nn.Module):
         terms: dict[str, Tensor] = {}
         if batch.num_paired == 0:
             return terms
-        for name, share in (("reverberator", self.config.reverberator_share), ("dereverberator", 1.0)):
+        for name in self.config.learners:
             converter: Converter = getattr(self, name)
+            share = self.config.reverberator_share if name == "reverberator" else 1.0
             rows = slice(0, max(1, round(share * batch.num_paired)))
             source, target = batch.anechoic[rows], batch.reverberant[rows]
             if name == "dereverberator":
@@ -92,6 +111,10 @@ class MutualLearning(nn.Module):
                 source, target, batch.rir[rows], tokens[name][rows], times[name][rows], batch.seeds[rows]
             )
             terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
+            if converter.generates_response:
+                pairs = slice(0, batch.num_paired)
+                envelope = converter.envelope_loss(batch.rir[pairs], tokens[name][pairs])
+                terms[f"{name}/envelope"] = envelope.mean()
         return terms
 
     def cycle_losses(self, batch: Batch, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,14 +139,22 @@ class MutualLearning(nn.Module):
             arguments = (source, tokens[name].detach(), seeds)
             return _frozen_estimate(getattr(self, name), *arguments, num_steps=num_steps[name])
 
+        terms: dict[str, Tensor] = {}
         wet_estimate = learn("reverberator", dry, dry_tokens, dry_seeds)
-        dry_again = grade("dereverberator", wet_estimate, dry_tokens, dry_seeds)
+        if "reverberator" in self.config.learners:
+            dry_again = grade("dereverberator", wet_estimate, dry_tokens, dry_seeds)
+            terms["reverberator/cycle"] = self._distance(dry_again, dry)
+        if "dereverberator" not in self.config.learners:
+            return terms
         dry_estimate = learn("dereverberator", wet, wet_tokens, wet_seeds)
         wet_again = grade("reverberator", dry_estimate, wet_tokens, wet_seeds)
-        terms = {
-            "reverberator/cycle": self._distance(dry_again, dry),
-            "dereverberator/cycle": self._distance(wet_again, wet),
-        }
+        terms["dereverberator/cycle"] = self._distance(wet_again, wet)
+        if self.config.made:
+            made = wet_estimate.detach()
+            terms["dereverberator/made"] = self._supervised(made, dry, dry_tokens, dry_seeds)
+            if "reverberator" in self.config.learners:
+                wet_made = learn("reverberator", dry_estimate.detach(), wet_tokens, wet_seeds)
+                terms["reverberator/made"] = self._energy_distance(wet_made, wet)
         if batch.num_paired:
             pairs = slice(0, batch.num_paired)
             with torch.no_grad():
@@ -133,11 +164,34 @@ class MutualLearning(nn.Module):
             terms["dereverberator/input_drr_db"] = untouched.mean()
         return terms
 
+    def _supervised(self, source: Tensor, target: Tensor, tokens: dict[str, Tensor], seeds: Tensor) -> Tensor:
+        """The dereverberator's weighted losses on pairs whose wet half the reverberator made (back-translation)."""
+        nowhere = torch.zeros_like(source)
+        start = torch.ones(len(source), device=source.device)
+        losses = self.dereverberator.losses(source, target, nowhere, tokens["dereverberator"], start, seeds)
+        return torch.stack([self.weights[name] * value.mean() for name, value in losses.items()]).sum()
+
     def _distance(self, estimate: Tensor, target: Tensor) -> Tensor:
         """L1 between compressed magnitudes, at the target's unit level."""
         level = target.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
         encode = self.dereverberator.spectrogram.encode
         return (magnitude(encode(estimate / level)) - magnitude(encode(target / level))).abs().mean()
+
+    def _energy_distance(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """L1 between energies of 0.5 kHz by 64 ms, in units of 20 dB.
+
+        Between two random tails a distance of magnitudes is least where one of them is too quiet; this one is not.
+        """
+        config = self.dereverberator.spectrogram.config
+        level = target.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+        energies = [
+            avg_pool2d(
+                magnitude(self.dereverberator.spectrogram.encode(clip / level)) ** (2 / config.power), (16, 4)
+            )
+            for clip in (estimate, target)
+        ]
+        level_db = [10 * (energy + 1e-4).log10() for energy in energies]
+        return (level_db[0] - level_db[1]).abs().mean() / 20
 
     def _draws(self, seeds: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Diffusion times (B,) of each converter and whether the scene is dropped (B,), from each row's seed."""

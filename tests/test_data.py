@@ -275,6 +275,17 @@ class TestMixer:
             expected = signal.convolve(voice.astype(np.float64), rir.double().numpy(), mode="valid") * gain
             np.testing.assert_allclose(reverberant, expected, atol=1e-5)
 
+    def test_some_rooms_are_taken_away(self, mixer: Mixer) -> None:
+        dry = object.__new__(Mixer)
+        dry.__dict__ |= {**vars(mixer), "config": replace(mixer.config, dry_share=0.5)}
+        batch = dry.pairs(40)
+        without = (batch.rir[:, 1:] == 0).all(1)
+        assert 8 < int(without.sum()) < 32
+        torch.testing.assert_close(batch.reverberant[without], batch.anechoic[without], atol=1e-5, rtol=0)
+        assert (batch.rir[:, 0] == 1).all()
+        with pytest.raises(ConfigError, match="dry_share"):
+            replace(mixer.config, dry_share=1.5)
+
     @pytest.mark.parametrize("num_workers", [1, 3])
     def test_does_not_depend_on_workers_or_order(self, mixer: Mixer, num_workers: int) -> None:
         other = object.__new__(Mixer)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from mvsd.converter import Converter, ConverterConfig
 from mvsd.data.batch import Batch
-from mvsd.mutual import MutualConfig, MutualLearning, residual_drr_db
+from mvsd.errors import ConfigError
+from mvsd.mutual import CONVERTERS, MutualConfig, MutualLearning, residual_drr_db
 from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNetConfig
 from mvsd.spectrogram import SpectrogramConfig
@@ -35,7 +38,7 @@ def make_batch(
     return Batch(*tensors, scene, torch.arange(total), num_paired, num_reverberant, num_anechoic)
 
 
-def make_learning(generates: str = "response", **settings: float) -> MutualLearning:
+def make_learning(generates: str = "response", **settings: Any) -> MutualLearning:
     torch.manual_seed(0)
     kind = RESPONSE if generates == "response" else {"num_taps": 2}
     transform = SpectrogramConfig(256, 128, 0.35, 2.0) if generates == "response" else SpectrogramConfig()
@@ -106,6 +109,48 @@ def test_unpaired_rows_alone_lower_both_cycle_errors() -> None:
         optimizer.step()
     assert errors[-1][0] < errors[0][0]
     assert errors[-1][1] < errors[0][1]
+
+
+@pytest.mark.parametrize("learner", ["reverberator", "dereverberator"])
+def test_a_converter_that_is_no_learner_only_grades(learner: str) -> None:
+    learning = make_learning(learners=(learner,), made=1.0)
+    (other,) = {"reverberator", "dereverberator"} - {learner}
+    terms = learning(make_batch(), cycle=True)
+    assert {name.split("/")[0] for name in terms} == {learner, "total"}
+    terms["total"].backward()
+    assert all(parameter.grad is None for parameter in getattr(learning, other).parameters())
+    taught = [parameter.grad for parameter in getattr(learning, learner).parameters()]
+    assert any(grad is not None and grad.abs().max() > 0 for grad in taught)
+
+
+def test_learners_must_be_converters() -> None:
+    for learners in ((), ("both",)):
+        with pytest.raises(ConfigError, match="learners"):
+            MutualConfig(learners=learners)
+
+
+def test_what_one_made_teaches_the_other_alone() -> None:
+    learning = make_learning(scene_dropout=0.0, style=0.5, different=0.1, added=0.1, made=1.0).eval()
+    batch = make_batch(0, 2, 3)
+    terms = learning(batch, cycle=True)
+    for learner, other in (CONVERTERS, CONVERTERS[::-1]):
+        learning.zero_grad()
+        terms[f"{learner}/made"].backward(retain_graph=True)
+        assert all(parameter.grad is None for parameter in getattr(learning, other).parameters())
+        taught = [parameter.grad for parameter in getattr(learning, learner).denoiser.parameters()]
+        assert any(grad is not None and grad.abs().max() > 0 for grad in taught)
+
+    dry, seeds = batch.anechoic[2:], batch.seeds[2:] + 1
+    known = torch.ones(3, dtype=torch.bool)
+    steps = learning.config.reverberator_loop_steps
+    tokens = {name: getattr(learning, name).scene_encoder(batch.scene[2:], known) for name in CONVERTERS}
+    wet = learning.reverberator.estimate(dry, tokens["reverberator"], seeds, num_steps=steps)
+    losses = learning.dereverberator.losses(
+        wet, dry, torch.zeros_like(dry), tokens["dereverberator"], torch.ones(3), seeds
+    )
+    weights = {"diffusion": 1.0, "style": 0.5, "different": 0.1, "added": 0.1}
+    expected = sum(weights[name] * value.mean() for name, value in losses.items())
+    torch.testing.assert_close(terms["dereverberator/made"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_residual_drr_finds_the_room_that_is_left() -> None:

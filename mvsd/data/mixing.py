@@ -44,6 +44,8 @@ class DataConfig:
         num_reverberant: rows with a reverberant recording and its scene only.
         num_anechoic: rows with a dry recording and any scene only.
         warmup_rows: rows of an all-paired warm-up batch; 0: as many as the three kinds together.
+        dry_share: share of the paired rows from which the room is taken away, so that a dereverberator learns to leave
+            dry speech alone; 0 where a reverberator learns, which would believe it.
         level_db: range of the RMS level of a dry crop, dB of full scale.
         scene_jitter: standard deviation of brightness and contrast.
         depth_dropout: chance that a scene comes without depth, as most photos do.
@@ -64,6 +66,7 @@ class DataConfig:
     num_reverberant: int = 4
     num_anechoic: int = 4
     warmup_rows: int = 0
+    dry_share: float = 0.0
     level_db: tuple[float, float] = (-35.0, -17.0)
     scene_jitter: float = 0.1
     depth_dropout: float = 0.5
@@ -79,6 +82,8 @@ class DataConfig:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 1 or more")
         if self.num_paired + self.num_reverberant + self.num_anechoic < 1:
             raise ConfigError("a batch has no rows; set data.num_paired, num_reverberant or num_anechoic")
+        if not 0 <= self.dry_share <= 1:
+            raise ConfigError(f"data.dry_share is {self.dry_share}; it must be in 0..1")
         if self.level_db[0] > self.level_db[1]:
             raise ConfigError(f"data.level_db is {list(self.level_db)}; wanted is [lowest, highest]")
 
@@ -210,6 +215,8 @@ class Mixer:
         rooms = self._rooms if paired else self._unpaired
         index = int(generator.integers(len(rooms.rirs)))
         rir = rooms.rirs[index].astype(np.float32)
+        if paired and config.dry_share and generator.random() < config.dry_share:
+            rir[1:] = 0.0
         voice = self._speech.crop(seed, config.num_samples, context=config.rir_samples - 1)
         reverberant = _convolve_valid(voice, rir)
         anechoic = voice[config.rir_samples - 1 :]

@@ -132,7 +132,8 @@ class SceneEncoder(nn.Module):
 
     def forward(self, canvas: Tensor, known: Tensor) -> Tensor:
         """See the class."""
-        features = self.resnet(canvas[:, : 4 if self.config.depth else 3])
+        channels = canvas[:, : 4 if self.config.depth else 3]
+        features = self.resnet(channels.contiguous(memory_format=torch.channels_last))
         tokens = self.project(features.flatten(2).transpose(1, 2)) + self.position
         return torch.where(known[:, None, None], tokens.float(), self.null_tokens)
 
