@@ -131,9 +131,9 @@ class AudioReader:
 
     def _soundfile_blocks(self, size: int) -> Iterator[Waveform]:
         assert self._file is not None
-        self._file.seek(0)
         num_read = 0
         try:
+            self._file.seek(0)
             while len(block := self._file.read(size, dtype="float32", always_2d=True)):
                 num_read += len(block)
                 yield np.ascontiguousarray(block.T)
@@ -293,7 +293,7 @@ def _pyav_subtype(codec: Any) -> str:
     """libsndfile's name for a lossless stream, the codec's own in capitals for a lossy one."""
     if not codec.name.startswith(("pcm_", "flac", "alac", "wavpack")) or "law" in codec.name:
         return str(codec.name).upper()
-    sample_format = codec.format.name.rstrip("p")
+    sample_format = codec.format.name.rstrip("p") if codec.format else ""
     if sample_format == "s32" and not codec.name.startswith("pcm_s32"):
         return "PCM_24"
     names = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_32", "flt": "FLOAT", "dbl": "DOUBLE"}

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ _DECODING_ERRORS = (
     ArithmeticError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     SyntaxError,
     TypeError,
@@ -189,7 +191,8 @@ def _load_depth(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     nearest = [
         ((np.arange(n) + 0.5) * m / n).astype(np.intp) for n, m in zip(shape, (rows, columns), strict=True)
     ]
-    depth = np.asarray(values[np.ix_(*nearest)], np.float32) * np.float32(metres_per_unit)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number is unknown
+        depth = np.asarray(values[np.ix_(*nearest)], np.float32) * np.float32(metres_per_unit)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
@@ -198,7 +201,7 @@ def _open_npy(path: Path) -> tuple[NDArray[Any], float]:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file; give the path of a depth map (.png or .npy)") from None
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except (TokenError, *_DECODING_ERRORS) as error:
         raise PhotoError(f"{path}: not a depth map in .npy ({error})") from error
     if (
         not isinstance(values, np.ndarray)

@@ -23,6 +23,7 @@ import soundfile
 from PIL import Image
 
 from mvsd.data.example import Example
+from mvsd.data.remote import expand, is_url, local_path
 from mvsd.errors import DataError, OutputExistsError, PhotoError
 from mvsd.scene import Scene
 
@@ -43,7 +44,7 @@ class _Member(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    path: Path
+    path: str | Path
     key: str
     members: dict[str, _Member]
 
@@ -157,14 +158,15 @@ class Shards(Sequence[Example]):
     """
 
     def __init__(self, paths: str | Path | Iterable[str | Path]) -> None:
-        """Index shards: paths of tar files, or folders whose ``*.tar`` are taken in sorted order.
+        """Index shards: paths of tar files, folders whose ``*.tar`` are taken in sorted order, or addresses.
+
+        Shards on the web (``https://.../train-{000000..000012}.tar``) are read through a cache (`local_path`).
 
         Raises:
-            DataError: nothing is found, or a shard is truncated, corrupt or holds oversized members.
+            DataError: nothing is found, or a shard is gone, truncated, corrupt or holds oversized members.
         """
-        roots = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
-        tars = [sorted(root.glob("*.tar")) if root.is_dir() else [root] for root in roots]
-        self.paths = [path for paths_of_root in tars for path in paths_of_root]
+        roots = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        self.paths = [path for root in roots for path in _shards_of(root)]
         if not self.paths:
             raise DataError(f"no .tar shards in {', '.join(map(str, roots)) or 'an empty list of paths'}")
         self._entries = [entry for path in self.paths for entry in _index_shard(path)]
@@ -194,7 +196,7 @@ class Shards(Sequence[Example]):
         """
         entry = self._entries[index]
         wanted = set(parts)
-        with entry.path.open("rb") as file:
+        with local_path(entry.path).open("rb") as file:
             record = _decode_json(entry, file)
             signals = {
                 name: _decode_flac(entry, name, file, record)
@@ -207,10 +209,16 @@ class Shards(Sequence[Example]):
         return Example(entry.key, scene, sample_rate=rate, metadata=metadata, **signals)
 
 
-def _index_shard(path: Path) -> list[_Entry]:
-    entries = dict[str, _Entry]()
+def _shards_of(root: str | Path) -> list[str] | list[Path]:
+    if is_url(root):
+        return expand(str(root))
+    return sorted(Path(root).glob("*.tar")) if Path(root).is_dir() else [Path(root)]
+
+
+def _index_shard(path: str | Path) -> list[_Entry]:
+    entries, copy = dict[str, _Entry](), local_path(path)
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(copy, "r:") as tar:
             for info in tar:
                 key, _, suffix = info.name.removeprefix("./").partition(".")
                 if suffix not in _SIZE_LIMITS or not info.isfile():
@@ -228,7 +236,7 @@ def _index_shard(path: Path) -> list[_Entry]:
         if "json" not in entry.members:
             raise DataError(f"{path}: {entry.key} has no .json member; it was not written by mvsd")
     # tarfile takes a damaged header for the end of the archive; the true end is a block of zeros.
-    with path.open("rb") as file:
+    with copy.open("rb") as file:
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise DataError(f"{path} is truncated or damaged at byte {end}; write the shard again")

@@ -1,0 +1,70 @@
+"""Folders of one's own recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from benchmark_fixtures import synthetic_room, synthetic_voice, write_folder
+from PIL import Image
+
+from mvsd.data.datasets import open_dataset, recognise
+from mvsd.data.protocols import CLIP_SAMPLES
+from mvsd.errors import DataError, PhotoError
+
+
+class TestFolder:
+    def test_roles(self, tmp_path: Path) -> None:
+        write_folder(tmp_path)
+        full, bare = open_dataset(tmp_path)
+        assert recognise(tmp_path) == "folder" and (full.key, bare.key) == ("p1_take", "p2-other")
+        np.testing.assert_allclose(full.anechoic, synthetic_voice(0, 1.0), atol=1e-6)
+        np.testing.assert_allclose(full.rir, synthetic_room(0).rir, atol=1e-6)
+        assert len(full.reverberant) == 16_000 and full.scene.image.shape == (48, 144, 3)
+        assert full.metadata == {"name": "p1_take", "speaker": "p1", "transcript": "some words"}
+        assert len(bare.reverberant) == 16_000 and bare.anechoic is None and bare.scene is None
+
+    def test_first_clip(self, tmp_path: Path) -> None:
+        write_folder(tmp_path)
+        full, bare = open_dataset(tmp_path, protocol="first-2.56s")
+        assert len(full.anechoic) == len(bare.reverberant) == CLIP_SAMPLES
+        assert np.abs(full.anechoic).max() == np.abs(bare.reverberant).max() == 1.0
+
+    def test_flat(self, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "kitchen.wav", synthetic_voice(0, 0.2), 16_000)
+        Image.fromarray(synthetic_room(0).image).save(tmp_path / "kitchen.jpg")
+        (example,) = open_dataset(tmp_path)
+        assert example.key == "kitchen" and example.scene is not None and example.anechoic is None
+
+    @pytest.mark.parametrize(
+        "shape", ["(10**30, 2)", "(1000000000000000000000000000000, 2)", "(2, (", "(-1, 2)"]
+    )
+    def test_hostile_depth(self, tmp_path: Path, shape: str) -> None:
+        write_folder(tmp_path)
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        (tmp_path / "depth").mkdir()
+        content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
+        (tmp_path / "depth" / "p1_take.npy").write_bytes(content)
+        with pytest.raises(PhotoError, match="depth map"):
+            open_dataset(tmp_path)[0]
+
+    def test_errors(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no recordings"):
+            open_dataset(tmp_path)
+        with pytest.raises(DataError, match="no folder"):
+            open_dataset(tmp_path / "missing")
+        write_folder(tmp_path)
+        with pytest.raises(DataError, match="no splits"):
+            open_dataset(tmp_path, split="test")
+        soundfile.write(tmp_path / "rir" / "p1_take.flac", np.zeros(10), 16_000)
+        with pytest.raises(DataError, match="one name"):
+            open_dataset(tmp_path)
+        (tmp_path / "rir" / "p1_take.wav").unlink()
+        with pytest.raises(DataError, match="no response"):
+            open_dataset(tmp_path)[0]
+        (tmp_path / "rir" / "p1_take.flac").unlink()
+        soundfile.write(tmp_path / "reverberant" / "p2+other.wav", np.ones(10), 16_000)
+        with pytest.raises(DataError, match="differ only"):
+            open_dataset(tmp_path)
