@@ -77,9 +77,12 @@ def decay_time(
     """
     samples = _checked(rir)
     samples = samples[direct_index(samples, sample_rate) :]
+    direct = 0
     if band_hz is not None:
-        # Zeros in front keep the half of the filter's ringing that comes before the direct sound.
-        samples = octave_filter(np.pad(samples, (int(4 * sample_rate / band_hz), 0)), sample_rate, band_hz)
+        # Zeros in front keep the half of the filter's ringing that comes before the direct sound; it counts as energy
+        # of the direct sound, but is no decay.
+        direct = int(4 * sample_rate / band_hz)
+        samples = octave_filter(np.pad(samples, (direct, 0)), sample_rate, band_hz)
     curve = _level_db(_decaying_energy(samples, sample_rate))
     upper, lower = _DECAY_RANGES_DB[kind]
     if curve[-1] > lower:
@@ -88,12 +91,24 @@ def decay_time(
             f"{curve[-1]:.0f} dB"
         )
     inside = np.flatnonzero((curve <= upper) & (curve >= lower))
+    inside = inside[inside >= direct]
     if len(inside) < 3 or curve[inside[0]] - curve[inside[-1]] < (upper - lower) / 2:
         raise NotMeasurable(
             f"{kind} needs a gradual decay, but the direct sound alone holds nearly all the energy"
         )
     slope = np.polyfit(inside / sample_rate, curve[inside], 1)[0]
     return float(-60.0 / slope)
+
+
+def decay_end(rir: FloatArray, sample_rate: int) -> int:
+    """Sample from which on a response (T,) holds nothing but its noise floor; about T where it has none.
+
+    Raises:
+        NotMeasurable: silent, not finite, too short, or no decay above the floor.
+    """
+    samples = _checked(rir)
+    direct = direct_index(samples, sample_rate)
+    return direct + len(_decaying_energy(samples[direct:], sample_rate))
 
 
 def octave_filter(waveform: FloatArray, sample_rate: int, band_hz: float) -> Samples:
@@ -167,43 +182,83 @@ def _late_decay(levels: Samples, noise_db: float) -> tuple[float, float]:
 # ---------------------------------------------------------------------------- early and late energy
 
 
-def drr_db(rir: FloatArray, sample_rate: int, direct_ms: float = 2.5) -> float:
+def drr_db(
+    rir: FloatArray,
+    sample_rate: int,
+    direct_ms: float = 2.5,
+    *,
+    band_hz: float | None = None,
+    subtract_noise: bool = False,
+) -> float:
     """Direct-to-reverberant energy ratio in dB.
 
     Energy within `direct_ms` of the direct sound, before and after it, over the energy of all the rest.
+    `band_hz` measures in one octave band: the response is first cut in time, then filtered, so that the filter
+    carries nothing from one part into the other. `subtract_noise` leaves the noise floor out of the rest and adds
+    what it hides, as in `decay_time`; without it, whatever is not direct sound counts as reverberation.
 
     Raises:
-        NotMeasurable: silent, not finite, or nothing but direct sound.
+        NotMeasurable: silent, not finite, nothing but direct sound, or (`subtract_noise`) no decay to be seen.
     """
-    samples = _checked(rir)
-    direct, width = direct_index(samples, sample_rate), _num_samples(direct_ms / 1000, sample_rate)
-    energy = samples**2
-    early = energy[max(0, direct - width) : direct + width + 1].sum()
-    late = energy[: max(0, direct - width)].sum() + energy[direct + width + 1 :].sum()
-    return _ratio_db(early, late)
+    width = _num_samples(direct_ms / 1000, sample_rate)
+    return _ratio_db(*_split_energy(rir, sample_rate, (-width, width + 1), band_hz, subtract_noise))
 
 
-def c50_db(rir: FloatArray, sample_rate: int) -> float:
-    """Clarity of speech, dB: energy up to 50 ms after the direct sound over the later (ISO 3382-1, A.10)."""
-    return _ratio_db(*_early_late(rir, sample_rate, 0.050))
+def c50_db(
+    rir: FloatArray, sample_rate: int, *, band_hz: float | None = None, subtract_noise: bool = False
+) -> float:
+    """Clarity of speech, dB: energy up to 50 ms after the direct sound over the later (ISO 3382-1, A.10).
+
+    Options as in `drr_db`.
+    """
+    return _ratio_db(*_early_late(rir, sample_rate, 0.050, band_hz, subtract_noise))
 
 
-def c80_db(rir: FloatArray, sample_rate: int) -> float:
-    """Clarity of music, dB: energy up to 80 ms after the direct sound over the later (ISO 3382-1, A.10)."""
-    return _ratio_db(*_early_late(rir, sample_rate, 0.080))
+def c80_db(
+    rir: FloatArray, sample_rate: int, *, band_hz: float | None = None, subtract_noise: bool = False
+) -> float:
+    """Clarity of music, dB: energy up to 80 ms after the direct sound over the later (ISO 3382-1, A.10).
+
+    Options as in `drr_db`.
+    """
+    return _ratio_db(*_early_late(rir, sample_rate, 0.080, band_hz, subtract_noise))
 
 
-def d50(rir: FloatArray, sample_rate: int) -> float:
-    """Definition, 0..1: share of the energy up to 50 ms after the direct sound (ISO 3382-1, A.11)."""
-    early, late = _early_late(rir, sample_rate, 0.050)
+def d50(
+    rir: FloatArray, sample_rate: int, *, band_hz: float | None = None, subtract_noise: bool = False
+) -> float:
+    """Definition, 0..1: share of the energy up to 50 ms after the direct sound (ISO 3382-1, A.11).
+
+    Options as in `drr_db`.
+    """
+    early, late = _early_late(rir, sample_rate, 0.050, band_hz, subtract_noise)
     return early / (early + late)
 
 
-def _early_late(rir: FloatArray, sample_rate: int, seconds: float) -> tuple[float, float]:
+def _early_late(
+    rir: FloatArray, sample_rate: int, seconds: float, band_hz: float | None, subtract_noise: bool
+) -> tuple[float, float]:
     """Energy before and after `seconds` behind the direct sound."""
+    window = (-len(rir), _num_samples(seconds, sample_rate))
+    return _split_energy(rir, sample_rate, window, band_hz, subtract_noise)
+
+
+def _split_energy(
+    rir: FloatArray, sample_rate: int, window: tuple[int, int], band_hz: float | None, subtract_noise: bool
+) -> tuple[float, float]:
+    """Energy within `window`, in samples from the direct sound, and energy of the rest."""
     samples = _checked(rir)
-    split = direct_index(samples, sample_rate) + _num_samples(seconds, sample_rate)
-    return float(np.sum(samples[:split] ** 2)), float(np.sum(samples[split:] ** 2))
+    direct = direct_index(samples, sample_rate)
+    start, stop = max(0, direct + window[0]), direct + window[1]
+    before, early, late = samples[:start], samples[start:stop], samples[stop:]
+    if band_hz is not None:
+        ringing = int(4 * sample_rate / band_hz)
+        before, early = (
+            octave_filter(np.pad(part, ringing), sample_rate, band_hz) for part in (before, early)
+        )
+        late = octave_filter(np.pad(late, (ringing, 0 if subtract_noise else ringing)), sample_rate, band_hz)
+    late_energy = _decaying_energy(late, sample_rate)[0] if subtract_noise else np.sum(late**2)
+    return float(np.sum(early**2)), float(np.sum(before**2) + late_energy)
 
 
 def _ratio_db(early: float, late: float) -> float:

@@ -6,51 +6,50 @@ import csv
 import importlib
 import io
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal, stats
+from voices import RATE, in_room, room, voice
 
-from mvsd.acoustics import convolve, decay_time, drr_db
-from mvsd.errors import MissingExtraError, NotMeasurable
+from mvsd.blind import BlindConfig, BlindEstimator
+from mvsd.errors import ConfigError, MissingExtraError, NotMeasurable
 from mvsd.evaluation import metrics
-from mvsd.evaluation.metrics import METRICS, Metric, Scores, bootstrap_interval, measure
+from mvsd.evaluation.metrics import (
+    METRICS,
+    MORE_METRICS,
+    Metric,
+    Scores,
+    bootstrap_interval,
+    choose,
+    measure,
+    rt60,
+    speech,
+    versions,
+    words,
+)
 from mvsd.evaluation.table import Record, Table
 
-RATE = 16_000
 CLIPS = ("source", "estimate", "target")
 
 
-def voice(seconds: float = 3.0, seed: int = 1) -> np.ndarray:
-    """Pulses of a voice pitch and noise through a formant-like filter, in syllables."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    source = signal.square(2 * np.pi * 120 * time, 0.1) + 0.1 * rng.standard_normal(len(time))
-    formants = sum(
-        signal.lfilter(*signal.iirpeak(hz, 4, RATE), source) for hz in (500, 1500, 2500, 4500, 6500)
-    )
-    syllables = np.clip(np.sin(2 * np.pi * 3 * time) + 0.3, 0, None)
-    return (0.3 * formants * syllables / np.abs(formants).max()).astype(np.float32)
-
-
-def room(rt60: float, drr: float, seed: int = 0) -> np.ndarray:
-    """A unit impulse and a decaying noise with the energy that `drr` leaves it."""
-    time = np.arange(RATE) / RATE
-    rir = np.random.default_rng(seed).standard_normal(RATE) * 10 ** (-3 * time / rt60)
-    rir[:41] = 0
-    rir /= np.sqrt(np.sum(rir**2) * 10 ** (drr / 10))
-    rir[0] = 1
-    return rir
-
-
-def in_room(waveform: np.ndarray, rir: np.ndarray) -> np.ndarray:
-    return convolve(waveform, rir)[: len(waveform)]
-
-
 def call(metric: Metric, rate: int = RATE, **clips: np.ndarray) -> float:
-    return metric.function(**{name: clips[name] for name in metric.inputs}, sample_rate=rate)
+    known = {"transcript": "one two", **clips}
+    return metric.function(**{name: known[name] for name in metric.inputs}, sample_rate=rate)
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """A blind estimator with random weights, and a recogniser that hears two words in everything."""
+    estimator = BlindEstimator(BlindConfig(channels=(4, 4, 4, 4, 4), hidden=8)).eval()
+    monkeypatch.setattr(rt60, "_blind_network", lambda path: estimator)
+    monkeypatch.setattr(words, "_recognizer", lambda name: lambda samples: "one three")
+    rt60._rt60.cache_clear()
+    speech._rating.cache_clear()
 
 
 EVERY_METRIC = {name: metric for task in METRICS.values() for name, metric in task.items()}
@@ -92,7 +91,9 @@ class TestContract:
         with pytest.raises(NotMeasurable, match=r"has 3\d+ samples"):
             call(EVERY_METRIC[name], source=dry, estimate=dry[:-1], target=dry)
 
-    @pytest.mark.parametrize("name", ["pesq_wb", "dnsmos", "stft_distance", "log_stft_distance"])
+    @pytest.mark.parametrize(
+        "name", ["pesq_wb", "dnsmos", "mose", "stft_distance", "log_stft_distance", "wer"]
+    )
     def test_other_sample_rate_is_refused(self, name):
         dry = voice(2.0)
         with pytest.raises(NotMeasurable, match="defined at 16000 Hz, not at 8000 Hz"):
@@ -106,7 +107,7 @@ class TestContract:
             raise ModuleNotFoundError(name=module)
 
         monkeypatch.setattr(importlib, "import_module", fail)
-        metrics._dnsmos_network.cache_clear()
+        speech._dnsmos_network.cache_clear()
         with pytest.raises(MissingExtraError, match=rf"{package} is not installed; .*'mvsd\[metrics\]'"):
             call(EVERY_METRIC[name], estimate=voice(1.0), target=voice(1.0))
 
@@ -153,7 +154,7 @@ class TestSpeechQuality:
                 self.windows.append(inputs["input_1"][0])
                 return [np.array([[0, 0, 3.0]])]
 
-        monkeypatch.setattr(metrics, "_dnsmos_network", Network)
+        monkeypatch.setattr(speech, "_dnsmos_network", Network)
         clip = voice(11.5)
         value = metrics.dnsmos(estimate=clip, sample_rate=RATE)
         assert value == pytest.approx(-0.06766283 * 9 + 1.11546468 * 3 + 0.04602535)
@@ -218,7 +219,7 @@ class TestStftDistance:
             return torch.stft(samples, 512, 160, **options).abs().numpy()
 
         target, estimate = self.clips()
-        assert metrics._magnitude(estimate / np.abs(estimate).max()).shape == magnitude(estimate).shape
+        assert metrics.spectra.magnitude(estimate / np.abs(estimate).max()).shape == magnitude(estimate).shape
         expected = np.mean((np.log(magnitude(estimate) + 1e-5) - np.log(magnitude(target) + 1e-5)) ** 2)
         value = metrics.log_stft_distance(estimate=estimate, target=target, sample_rate=RATE)
         assert value == pytest.approx(expected, rel=1e-5)
@@ -229,37 +230,17 @@ class TestStftDistance:
         assert metric(estimate=-0.25 * target, target=target, sample_rate=RATE) == pytest.approx(0, abs=1e-9)
 
 
-class TestRoomErrors:
-    def test_errors_are_those_of_the_rooms(self):
-        dry, heard, wanted = voice(4.0), room(0.4, 6, seed=1), room(0.7, 0, seed=2)
-        clips = {"source": dry, "estimate": in_room(dry, heard), "target": in_room(dry, wanted)}
-        t20, wanted_t20 = decay_time(heard, RATE), decay_time(wanted, RATE)
-        error = wanted_t20 - t20
-        assert metrics.t20_error(**clips, sample_rate=RATE) == pytest.approx(error, abs=0.02)
-        assert metrics.t20_error_percent(**clips, sample_rate=RATE) == pytest.approx(
-            100 * error / wanted_t20, abs=3
-        )
-        expected = drr_db(heard, RATE) - drr_db(wanted, RATE)
-        assert metrics.drr_error_db(**clips, sample_rate=RATE) == pytest.approx(expected, abs=0.2)
-
-    def test_no_error_where_the_estimate_is_the_target(self):
+class TestMos:
+    def test_error_is_that_of_the_two_ratings(self):
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("speechmos")
         dry = voice(3.0)
-        clips = {"source": dry, "estimate": in_room(dry, room(0.5, 0)), "target": in_room(dry, room(0.5, 0))}
-        for metric in (metrics.t20_error, metrics.t20_error_percent, metrics.drr_error_db):
-            assert metric(**clips, sample_rate=RATE) == 0
-
-    def test_failure_names_the_response(self):
-        dry = voice(3.0)
-        with pytest.raises(NotMeasurable, match="response of the estimate: "):
-            metrics.t20_error(source=dry, estimate=dry, target=in_room(dry, room(0.5, 0)), sample_rate=RATE)
-
-    def test_residue_falls_with_what_remains_of_the_room(self):
-        dry, rir = voice(4.0), room(0.6, 0)
-        wet = in_room(dry, rir)
-        for share, expected in ((1, 0), (0.5, 6), (0.1, 20)):
-            estimate = dry + share * (wet - dry)
-            value = metrics.residual_drr_db(estimate=estimate, target=dry, sample_rate=RATE)
-            assert value == pytest.approx(expected, abs=0.8)
+        wet = in_room(dry, room(0.8, -5))
+        ratings = [metrics.dnsmos(estimate=clip, sample_rate=RATE) for clip in (dry, wet)]
+        error = metrics.mose(estimate=wet, target=dry, sample_rate=RATE)
+        assert error == pytest.approx(abs(ratings[0] - ratings[1]), abs=1e-12)
+        assert error > 0.02
+        assert metrics.mose(estimate=wet, target=wet, sample_rate=RATE) == 0
 
 
 class TestMeasure:
@@ -269,6 +250,69 @@ class TestMeasure:
         scores = measure(table, source=dry, estimate=in_room(dry, room(0.3, 0)), target=dry, sample_rate=RATE)
         assert set(scores.values) == {"si_sdr_db"}
         assert "cannot determine a response" in scores.failures["residual_drr_db"]
+
+    def test_what_is_not_known_is_a_failure(self):
+        table = {name: EVERY_METRIC[name] for name in ("wer", "stft_distance", "srmr")}
+        scores = measure(table, estimate=voice(1.0), sample_rate=RATE)
+        assert set(scores.values) == {"srmr"}
+        assert scores.failures == {
+            "wer": "the transcript is not known",
+            "stft_distance": "the target is not known",
+        }
+
+    def test_words_weigh_a_word_error_rate(self):
+        scores = measure(
+            {"wer": EVERY_METRIC["wer"]}, estimate=voice(1.0), transcript="One, two.", sample_rate=RATE
+        )
+        assert scores.values == {"wer": 50.0}
+        assert scores.weights == {"wer": 2.0}
+
+    def test_a_missing_package_is_no_failure_of_a_clip(self, monkeypatch):
+        def fail(module: str) -> None:
+            raise ModuleNotFoundError(name=module)
+
+        monkeypatch.setattr(importlib, "import_module", fail)
+        with pytest.raises(MissingExtraError, match="pesq"):
+            measure(
+                {"pesq_wb": EVERY_METRIC["pesq_wb"]}, estimate=voice(1.0), target=voice(1.0), sample_rate=RATE
+            )
+
+
+class TestCatalogue:
+    @pytest.mark.parametrize("task", METRICS)
+    def test_every_metric_says_what_it_is(self, task):
+        for name, metric in {**METRICS[task], **MORE_METRICS[task]}.items():
+            assert len(metric.definition) > 60, name
+            assert metric.unit in ("", "s", "dB", "MOS", "%")
+            if metric.unit == "dB":
+                assert "_db" in name
+
+    def test_definition_of_an_octave_band_says_which(self):
+        definition = MORE_METRICS["reverberation"]["t20_error_500hz"].definition
+        assert definition.startswith("Absolute difference in seconds of the T20")
+        assert definition.endswith("Here: band_hz = 500.")
+
+    def test_metrics_are_pages_of_the_documentation(self):
+        page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+        for name in {*EVERY_METRIC, "speaker_similarity", "speaker_error_rate"}:
+            assert f"`{name}`" in page, name
+
+    def test_metrics_go_to_other_processes(self):
+        for task, metrics_of_task in METRICS.items():
+            everything = {**metrics_of_task, **MORE_METRICS[task]}
+            assert pickle.loads(pickle.dumps(everything)).keys() == everything.keys()
+
+    def test_choice_is_what_the_data_allow(self):
+        assert "wer" not in choose("dereverberation")
+        assert "wer" in choose("dereverberation", known={"estimate", "target", "transcript"})
+        assert set(choose("reverberation", known={"estimate"})) == set()
+        assert list(choose("reverberation", ["t20_error_500hz", "rte"])) == ["t20_error_500hz", "rte"]
+        with pytest.raises(ConfigError, match="no metric 'pesc_wb' of dereverberation; did you mean pesq_wb"):
+            choose("dereverberation", ["pesc_wb"])
+
+    def test_versions_name_the_libraries(self):
+        assert versions()["numpy"] == np.__version__
+        assert all(isinstance(version, str) for version in versions().values())
 
 
 class TestBootstrap:
@@ -286,6 +330,15 @@ class TestBootstrap:
 
     def test_same_seed_same_interval(self):
         assert bootstrap_interval([1.0, 2.0, 4.0]) == bootstrap_interval([1.0, 2.0, 4.0])
+
+    def test_weighted_mean_is_in_its_interval(self):
+        rng = np.random.default_rng(0)
+        num_words, errors = rng.integers(1, 40, 100), rng.random(100)
+        low, high = bootstrap_interval(errors, weights=num_words)
+        assert low < np.average(errors, weights=num_words) < high
+        assert bootstrap_interval(errors, weights=3 * np.ones(100)) == pytest.approx(
+            bootstrap_interval(errors)
+        )
 
     @pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan, 2.0]])
     def test_too_few_values(self, values):

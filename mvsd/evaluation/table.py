@@ -1,8 +1,9 @@
-"""The table of results: a row per system and scene condition, a column per metric, from scores per clip."""
+"""The tables of results: rows of means with intervals, in every form in which they are read."""
 
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -11,24 +12,42 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from mvsd.evaluation.metrics import Metric, Scores, Task, bootstrap_interval
+
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+_LATEX |= {"^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+
+_FEWEST_PAIRS = 10  # that a verdict needs
 
 
 @dataclass(frozen=True)
 class Record:
-    """The scores of one clip; `condition` is what the system saw: right photo, no photo, wrong photo."""
+    """The scores of one clip; `condition` is what the system saw: right photo, no photo, wrong photo.
+
+    `speaker` is "" where it is not known; `embedding` is that of the estimated voice where voices are compared.
+    """
 
     clip: str
     task: Task
     condition: str
     scores: Scores
     system: str = "mvsd"
+    speaker: str = ""
+    embedding: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Record:
+        """What `to_dict` made."""
+        typed = {"scores": Scores(**record["scores"]), "embedding": tuple(record["embedding"])}
+        return cls(**{**record, **typed})
 
 
 @dataclass(frozen=True)
@@ -61,35 +80,94 @@ class Row:
     cells: dict[str, Cell]
 
 
-class Table:
-    """Means of the records of one task, as text, markdown, CSV or JSON.
+@dataclass(frozen=True)
+class Grid:
+    """Headings and lines of text cells, as a terminal, a README, a paper or a web page wants them."""
 
-    Rows come in the order in which system and condition first appear, columns in the order of `metrics`.
-    """
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
 
-    def __init__(self, records: Sequence[Record], metrics: Mapping[str, Metric]) -> None:
-        groups: dict[tuple[str, str], list[Scores]] = {}
-        for record in records:
-            groups.setdefault((record.system, record.condition), []).append(record.scores)
-        self.rows = [
-            Row(system, condition, {name: _cell(name, scores) for name in metrics})
-            for (system, condition), scores in groups.items()
-        ]
-        self.headings = ["system", "scene", *(_heading(name, metric) for name, metric in metrics.items())]
+    def show(self, form: str, width: int = 160) -> str:
+        """As "table", "markdown", "csv", "json", "latex" or "html"."""
+        forms = {"markdown": self.markdown, "csv": self.csv, "json": self.json, "latex": self.latex}
+        forms["html"] = self.html
+        return forms[form]() if form in forms else self.text(width)
 
     def text(self, width: int = 160) -> str:
         """For the terminal."""
-        table = RichTable(*self.headings)
-        for line in self._lines():
-            table.add_row(*line)
+        table = RichTable(*map(escape, self.headings))
+        for line in self.lines:
+            table.add_row(*map(Text, line))
         output = io.StringIO()
         Console(file=output, width=width).print(table)
         return output.getvalue()
 
     def markdown(self) -> str:
         """For a README."""
-        lines = [self.headings, ["---"] * len(self.headings), *self._lines()]
+        lines = [self.headings, ["---"] * len(self.headings), *self.lines]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def latex(self) -> str:
+        """For a paper: a tabular in the style of the package booktabs."""
+        rows = [" & ".join(map(_latex, line)) + r" \\" for line in (self.headings, *self.lines)]
+        columns = "ll" + "r" * (len(self.headings) - 2)
+        body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
+        return "\n".join([*body, r"\bottomrule", r"\end{tabular}", ""])
+
+    def html(self) -> str:
+        """For a web page: a table without styles."""
+        head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in self.headings)
+        rows = []
+        for first, *others in self.lines:
+            cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in others)
+            rows.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>\n')
+        return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n</table>\n"
+
+    def csv(self) -> str:
+        """The cells as they are."""
+        output = io.StringIO()
+        csv.writer(output, lineterminator="\n").writerows([self.headings, *self.lines])
+        return output.getvalue()
+
+    def json(self) -> str:
+        """An object per line."""
+        return (
+            json.dumps([dict(zip(self.headings, line, strict=True)) for line in self.lines], indent=2) + "\n"
+        )
+
+
+class Table:
+    """Means of the records of one task, as text, markdown, LaTeX, HTML, CSV or JSON.
+
+    Rows come in the order in which system and condition first appear, columns in the order of `metrics`, then those
+    of `corpus`: metrics of all clips together, with their cells by system and condition.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        metrics: Mapping[str, Metric],
+        corpus: Mapping[str, tuple[Metric, Mapping[tuple[str, str], Cell]]] | None = None,
+    ) -> None:
+        corpus = corpus or {}
+        groups: dict[tuple[str, str], list[Scores]] = {}
+        for record in records:
+            groups.setdefault((record.system, record.condition), []).append(record.scores)
+        self.rows = [
+            Row(
+                *row,
+                {name: _cell(name, scores) for name in metrics}
+                | {name: cells[row] for name, (_, cells) in corpus.items()},
+            )
+            for row, scores in groups.items()
+        ]
+        columns = {**metrics, **{name: metric for name, (metric, _) in corpus.items()}}
+        self.grid = Grid(
+            ["system", "scene", *(heading(name, metric) for name, metric in columns.items())],
+            [[row.system, row.condition, *map(str, row.cells.values())] for row in self.rows],
+        )
+        self.text, self.markdown = self.grid.text, self.grid.markdown
+        self.latex, self.html = self.grid.latex, self.grid.html
 
     def csv(self) -> str:
         """A line per row and metric, with full precision."""
@@ -107,21 +185,92 @@ class Table:
         """All rows with full precision."""
         return json.dumps([asdict(row) for row in self.rows], indent=2) + "\n"
 
-    def _lines(self) -> list[list[str]]:
-        return [[row.system, row.condition, *map(str, row.cells.values())] for row in self.rows]
+
+@dataclass(frozen=True)
+class Difference:
+    """A system with the right photo minus itself without, or with a wrong one, clip by clip.
+
+    Mean over the clips that could be measured both times, with its 95 % bootstrap interval, None if there are fewer
+    than two; `is_better` where the interval shows the right photo to help, None where it may be chance.
+    """
+
+    system: str
+    other: str
+    metric: str
+    mean: float
+    interval: tuple[float, float] | None
+    num_pairs: int
+    is_better: bool | None
 
 
-def _cell(name: str, scores: Sequence[Scores]) -> Cell:
-    values = [s.values[name] for s in scores if name in s.values]
-    return Cell(
-        mean=float(np.mean(values)) if values else None,
-        interval=bootstrap_interval(values) if len(values) > 1 else None,
-        num_measured=len(values),
-        num_failures=sum(name in s.failures for s in scores),
-    )
+def differences(
+    records: Sequence[Record], metrics: Mapping[str, Metric], right: str, others: Sequence[str]
+) -> list[Difference]:
+    """Every system in condition `right` against itself in each of `others`, for every metric."""
+    scores = {(record.system, record.condition, record.clip): record.scores for record in records}
+    found = []
+    for system in dict.fromkeys(record.system for record in records):
+        clips = [clip for name, condition, clip in scores if (name, condition) == (system, right)]
+        for other in others:
+            pairs = [
+                (scores[system, right, c], scores[system, other, c])
+                for c in clips
+                if (system, other, c) in scores
+            ]
+            for name, metric in metrics.items():
+                changes = [
+                    (a.values[name] - b.values[name], a.weights.get(name, 1.0))
+                    for a, b in pairs
+                    if name in a.values and name in b.values
+                ]
+                found.append(_difference(system, other, name, changes, metric.higher_is_better))
+    return [difference for difference in found if difference is not None]
 
 
-def _heading(name: str, metric: Metric) -> str:
+def differences_grid(found: Sequence[Difference]) -> Grid:
+    """A line per system and metric that was compared."""
+    verdicts = {True: "better", False: "worse", None: "may be chance"}
+    lines = []
+    for d in found:
+        interval = "" if d.interval is None else f" [{d.interval[0]:+.3g}, {d.interval[1]:+.3g}]"
+        change = f"{d.mean:+.3g}{interval}"
+        verdict = verdicts[d.is_better] if d.num_pairs >= _FEWEST_PAIRS else "too few clips"
+        lines.append([d.system, f"right photo - {d.other}", d.metric, change, str(d.num_pairs), verdict])
+    return Grid(["system", "difference", "metric", "mean of the clips", "clips", "right photo is"], lines)
+
+
+def heading(name: str, metric: Metric) -> str:
     """Name, unit in brackets, and an arrow to where better is."""
     unit = f" ({metric.unit})" if metric.unit else ""
     return f"{name}{unit} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def _cell(name: str, scores: Sequence[Scores]) -> Cell:
+    measured = [(s.values[name], s.weights.get(name, 1.0)) for s in scores if name in s.values]
+    mean, interval = _mean(measured)
+    return Cell(mean, interval, len(measured), sum(name in s.failures for s in scores))
+
+
+def _mean(weighted: Sequence[tuple[float, float]]) -> tuple[float | None, tuple[float, float] | None]:
+    """Mean of (value, weight) and its interval."""
+    if not sum(weight for _, weight in weighted) > 0:
+        return None, None
+    values, weights = map(list, zip(*weighted, strict=True))
+    interval = bootstrap_interval(values, weights=weights) if len(values) > 1 else None
+    return float(np.average(values, weights=weights)), interval
+
+
+def _difference(
+    system: str, other: str, metric: str, changes: Sequence[tuple[float, float]], higher: bool
+) -> Difference | None:
+    mean, interval = _mean(changes)
+    if mean is None:
+        return None
+    is_better = None
+    if interval is not None and len(changes) >= _FEWEST_PAIRS and not interval[0] <= 0 <= interval[1]:
+        is_better = (interval[0] > 0) == higher
+    return Difference(system, other, metric, mean, interval, len(changes), is_better)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,212 @@
+"""Command that measures: evaluate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mvsd.cli.options import Device, Seed, Steps, choose_device, progress_bar
+
+if TYPE_CHECKING:
+    from mvsd.evaluation.results import Results
+    from mvsd.evaluation.systems import System
+
+
+class Task(str, Enum):
+    """What is done to the voice."""
+
+    reverberation = "reverberation"
+    dereverberation = "dereverberation"
+
+
+class Protocol(str, Enum):
+    """Which part of an utterance is heard."""
+
+    full = "full"
+    first = "first-2.56s"
+
+
+class Format(str, Enum):
+    """How the table is printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+    latex = "latex"
+    html = "html"
+
+
+_Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+_Task = Annotated[Task | None, typer.Option(help="What the systems do.")]
+_Data = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Shards, a benchmark, or a folder of recordings with photos."),
+]
+_Split = Annotated[str, typer.Option(help="Of a benchmark.")]
+_Protocol = Annotated[Protocol, typer.Option(help="Whole utterances, or as in visual acoustic matching.")]
+_Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N clips.")]
+_Speech = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Dry speech, where --data are rooms without voices.")
+]
+_Speakers = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="Only speech with such a path; may be repeated.")
+]
+_Seconds = Annotated[
+    float, typer.Option(min=0.0, help="Length of the clips made of --speech; 0 for whole utterances.")
+]
+_Cache = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the decoded speech.")]
+_System = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=WHAT",
+        help="Model file, folder of processed files, or module:object; may be repeated. Default: the shipped model.",
+    ),
+]
+_References = Annotated[bool, typer.Option(help="Also classical references, which need no training.")]
+_Constant = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="RT60 DRR", help="The constant room of the references: seconds, decibels."),
+]
+_Development = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Data on which the constant room is chosen.")
+]
+_Metrics = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAMES", help="Only these metrics, A,B or repeated; eer compares voices."),
+]
+_Where = Annotated[Device, typer.Option(help="Where models compute.")]
+_Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")]
+_Format = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
+_Page = Annotated[Path | None, typer.Option(metavar="DIR", help="Also write a site with every sound.")]
+_Scenes = Annotated[int, typer.Option(min=1, metavar="N", help="How many clips the site has.")]
+_Votes = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="Only count these votes of the site's listening test; may be repeated."
+    ),
+]
+
+
+def evaluate(
+    out: _Out,
+    task: _Task = None,
+    data: _Data = None,
+    split: _Split = "",
+    protocol: _Protocol = Protocol.full,
+    limit: _Limit = None,
+    speech: _Speech = None,
+    speakers: _Speakers = None,
+    seconds: _Seconds = 5.0,
+    cache: _Cache = Path("data/cache"),
+    system: _System = None,
+    references: _References = True,
+    constant: _Constant = None,
+    development: _Development = None,
+    metrics: _Metrics = None,
+    steps: Steps = None,
+    device: _Where = Device.cpu,
+    jobs: _Jobs = None,
+    seed: Seed = 0,
+    format_: _Format = Format.table,
+    page: _Page = None,
+    scenes: _Scenes = 8,
+    votes: _Votes = None,
+) -> None:
+    """Measure systems on a data set, with the right photo, none and a wrong one; the same command resumes."""
+    if votes:
+        typer.echo(_count(out, votes, format_.value), nl=False)
+        return
+    if task is None or data is None:
+        raise typer.BadParameter("--task and --data are needed, or --votes")
+    from mvsd.evaluation.evaluate import evaluate as run
+    from mvsd.evaluation.results import Results
+    from mvsd.evaluation.settings import Settings
+
+    # Torch is imported where it is needed, in the processes that compute.
+    where: dict[str, Any] = {"steps": steps}
+    where["device"] = "cpu" if device is Device.cpu else choose_device(device)
+    settings = Settings(
+        task=task.value,
+        data=data,
+        systems=_systems(task.value, system or [], references, constant or development, where),
+        split=split,
+        protocol=protocol.value,
+        limit=limit,
+        speech="" if speech is None else str(speech),
+        speakers=tuple(speakers or ()),
+        cache=str(cache),
+        seconds=seconds,
+        metrics=tuple(_names(metrics or [])),
+        seed=seed,
+    )
+    jobs = jobs or os.cpu_count() or 1
+    with progress_bar("evaluating") as progress:
+        results = Results(settings, run(settings, out, jobs=jobs, progress=progress))
+    results.write(out)
+    typer.echo(results.show(format_.value, _width()), nl=False)
+    _tell_failures(results)
+    if page is not None:
+        _write_page(results, out, page, scenes, jobs)
+
+
+def _systems(
+    task: Any,
+    texts: list[str],
+    references: bool,
+    room: tuple[float, float] | str | None,
+    where: dict[str, Any],
+) -> tuple[System, ...]:
+    """Input and ground truth, the systems, and the references with a constant room or that of a data set."""
+    from mvsd.data.datasets import open_dataset
+    from mvsd.evaluation import systems
+
+    chosen = texts or [systems.SHIPPED_FOR[task]]
+    found = [systems.parse_system(text, task, **where) for text in chosen]
+    beside: tuple[System, ...] = ()
+    if references:
+        if isinstance(room, str) and task == "reverberation":
+            room = systems.choose_room(open_dataset(room))
+        constant = room if isinstance(room, tuple) else systems.PUBLISHED_ROOM
+        beside = systems.references(task, constant)
+    return (systems.Untouched(), systems.GroundTruth(), *found, *beside)
+
+
+def _names(texts: list[str]) -> list[str]:
+    """Names separated by commas, which options of a metric have too."""
+    return [name for text in texts for name in ([text] if ":" in text else text.split(","))]
+
+
+def _write_page(results: Results, out: Path, page: Path, num_scenes: int, jobs: int) -> None:
+    from mvsd.evaluation.page import write_page
+    from mvsd.figures import spectrogram_images
+
+    with progress_bar("writing the page") as progress:
+        options: dict[str, Any] = {"num_scenes": num_scenes, "jobs": jobs, "progress": progress}
+        test = write_page(results, page, spectrogram_images, **options)
+    test.write(out)
+    typer.echo(page / "index.html", err=True)
+
+
+def _count(out: Path, votes: list[Path], form: str) -> str:
+    from mvsd.evaluation.votes import ListeningTest, count_votes, preferences_grid
+
+    return preferences_grid(count_votes(ListeningTest.read(out), votes)).show(form, _width())
+
+
+def _tell_failures(results: Results, shown: int = 5) -> None:
+    failures = results.failures()
+    for reason, count in list(failures.items())[:shown]:
+        typer.echo(f"failed {count} of {results.num_clips} times: {reason}", err=True)
+    if len(failures) > shown:
+        typer.echo(f"and {len(failures) - shown} other reasons, in results.json", err=True)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200

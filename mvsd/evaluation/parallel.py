@@ -1,0 +1,92 @@
+"""Work on many clips in several processes, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mvsd.errors import DataError, MvsdError
+
+Result = TypeVar("Result")
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def computed(
+    function: Callable[..., Result], indices: Sequence[int], arguments: tuple[Any, ...], jobs: int
+) -> Iterator[tuple[int, Result]]:
+    """(index, function(index, *arguments)) as they come, from `jobs` processes, or from this one for 0."""
+    if jobs == 0:
+        yield from ((index, function(index, *arguments)) for index in indices)
+        return
+    if not indices:
+        return
+    spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
+    jobs = min(jobs, len(indices))
+    with _one_thread_each(), ProcessPoolExecutor(jobs, spawned, initializer=_end_with_parent) as executor:
+        running: dict[Future[Result], int] = {
+            executor.submit(_portable, function, index, *arguments): index for index in indices
+        }
+        try:
+            for future in as_completed(running):
+                yield running.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise MvsdError(
+                "a process died, perhaps for lack of memory; run the same command again with fewer --jobs"
+            ) from error
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; raises DataError where that is impossible."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _portable(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The result; an error is made one that travels between processes."""
+    try:
+        return function(*arguments)
+    except MvsdError as error:
+        raise MvsdError(str(error)) from None
+
+
+def _end_with_parent() -> None:
+    """Let a process that works for another end when the other is killed or interrupted, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started inside have one thread each."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -1,0 +1,135 @@
+"""What an evaluation leaves behind: every clip's figures, the table, the differences, and what they mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mvsd.evaluation.evaluate import library_versions
+from mvsd.evaluation.metrics import Metric, save_trials
+from mvsd.evaluation.parallel import write_whole
+from mvsd.evaluation.settings import EER, Settings
+from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth
+from mvsd.evaluation.table import Difference, Record, Table, differences, differences_grid
+from mvsd.evaluation.voices import METRIC as VOICES
+from mvsd.evaluation.voices import Voices, compare_voices
+
+FILES = ("clips.csv", "clips.json", "results.json")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of an evaluation with its settings."""
+
+    settings: Settings
+    records: Sequence[Record]
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The columns."""
+        return self.settings.chosen_metrics
+
+    @cached_property
+    def table(self) -> Table:
+        """A row for each system and condition."""
+        corpus = {EER: (VOICES, self.voices.cells)} if self.voices else {}
+        return Table(self.records, self.metrics, corpus)
+
+    @cached_property
+    def voices(self) -> Voices | None:
+        """The comparison of voices with those of the ground truth, if it was asked for."""
+        truth = [system.name for system in self.settings.systems if isinstance(system, GroundTruth)]
+        if self.settings.voice_options is None:
+            return None
+        return compare_voices(self.records, "".join(truth[:1]), self.settings.seed)
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """The right photo minus none and minus a wrong one."""
+        return differences(self.records, self.metrics, RIGHT, (NONE, WRONG))
+
+    @property
+    def num_clips(self) -> int:
+        """How many clips were converted."""
+        return len({record.clip for record in self.records})
+
+    def failures(self) -> dict[str, int]:
+        """Why figures are missing, the most frequent reason first."""
+        reasons = dict[str, int]()
+        for record in self.records:
+            for metric, reason in record.scores.failures.items():
+                text = f"{record.system}{', ' * bool(record.condition)}{record.condition}: {metric}: {reason}"
+                reasons[text] = reasons.get(text, 0) + 1
+        return dict(sorted(reasons.items(), key=lambda item: -item[1]))
+
+    def definitions(self) -> dict[str, dict[str, str]]:
+        """What each column is: unit, direction, definition."""
+        return {
+            name: {
+                "unit": metric.unit,
+                "better": "higher" if metric.higher_is_better else "lower",
+                "definition": metric.definition,
+            }
+            for name, metric in {**self.metrics, **({EER: VOICES} if self.voices else {})}.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: all but the single clips."""
+        settings = asdict(replace(self.settings, systems=()))
+        names = [{"name": s.name, "identity": s.identity()} for s in self.settings.systems]
+        return {
+            "settings": settings | {"metrics": list(self.metrics), "systems": names},
+            "num_clips": self.num_clips,
+            "rows": [asdict(row) for row in self.table.rows],
+            "differences": [asdict(difference) for difference in self.differences],
+            "failures": self.failures(),
+            "definitions": self.definitions(),
+            "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws, seed 0",
+            "versions": library_versions(),
+        }
+
+    def clips_csv(self) -> str:
+        """A line per clip, system and condition: a column per metric, empty where it failed, then the reasons."""
+        output = io.StringIO()
+        writer = csv.writer(output, lineterminator="\n")
+        writer.writerow(["clip", "system", "scene", *self.metrics, "failures"])
+        for record in self.records:
+            values, failures = record.scores.values, record.scores.failures
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+            figures = [values.get(name, "") for name in self.metrics]
+            writer.writerow([record.clip, record.system, record.condition, *figures, reasons])
+        return output.getvalue()
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write `FILES`, replacing those of an earlier run, and the trials on voices; returns the paths of `FILES`.
+
+        Raises DataError where that is impossible.
+        """
+        contents = (
+            self.clips_csv(),
+            json.dumps([replace(r, embedding=()).to_dict() for r in self.records], indent=1) + "\n",
+            json.dumps(self.to_dict(), indent=2) + "\n",
+        )
+        paths = [Path(folder) / name for name in FILES]
+        for path, content in zip(paths, contents, strict=True):
+            write_whole(path, content)
+        if self.voices:
+            save_trials(self.voices.trials, Path(folder) / "trials.json")
+        return paths
+
+    def show(self, form: str, width: int = 160) -> str:
+        """The table and, but for CSV, the differences, as "table", "markdown", "csv", "json", "latex" or "html"."""
+        if form == "csv":
+            return self.table.csv()
+        if form == "json":
+            return json.dumps(self.to_dict(), indent=2) + "\n"
+        grids = [self.table.grid]
+        if self.differences:
+            grids.append(differences_grid(self.differences))
+        return "\n".join(grid.show(form, width) for grid in grids)

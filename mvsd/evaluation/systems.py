@@ -1,0 +1,370 @@
+"""What is compared: converters, folders of processed files, and references that need no training."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvsd.acoustics import convolve, decay_time, drr_db, fit_response
+from mvsd.audio import load_audio, resample
+from mvsd.data.example import Example
+from mvsd.errors import DataError, MissingExtraError, MvsdError, NotMeasurable
+from mvsd.evaluation.clips import Clip
+from mvsd.evaluation.metrics import Task
+
+if TYPE_CHECKING:
+    from mvsd.converter import AudioConverter
+
+Waveform = NDArray[np.floating]
+
+RIGHT, NONE, WRONG = "right photo", "no photo", "wrong photo"
+CONDITIONS = (RIGHT, NONE, WRONG)
+SHIPPED_FOR: dict[Task, str] = {"reverberation": "reverberator", "dereverberation": "dereverberator"}
+SHIPPED = tuple(SHIPPED_FOR.values())
+PUBLISHED_ROOM = (
+    0.4,
+    2.0,
+)  # s and dB of the constant reverberator of Chen et al., CVPR 2022, on unseen rooms
+_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+_SLACK = 0.05  # seconds by which a processed file may be longer or shorter: vocoders work in frames
+_MAX_EXAMPLES = 200  # on which the constant room is chosen
+
+
+class System(Protocol):
+    """A row of the table for each of its conditions; small, immutable, and sent to the processes that compute."""
+
+    @property
+    def name(self) -> str:
+        """As in the table."""
+        ...
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """What it sees: `CONDITIONS`, or only "" where it does not look at photos."""
+        ...
+
+    def identity(self) -> Hashable:
+        """JSON-able; changes when its output may change."""
+        ...
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """(T,), as long as the clip's source. Raises MvsdError with the reason where there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """What the systems are given."""
+
+    name: str = "untouched input"
+    conditions: tuple[str, ...] = ("",)
+
+    def identity(self) -> Hashable:
+        """Its name."""
+        return self.name
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The source."""
+        return clip.source
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What the systems should make."""
+
+    name: str = "ground truth"
+    conditions: tuple[str, ...] = ("",)
+
+    def identity(self) -> Hashable:
+        """Its name."""
+        return self.name
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The target."""
+        if clip.target is None:
+            raise NotMeasurable("the data set does not hold what should come out")
+        return clip.target
+
+
+@dataclass(frozen=True)
+class WPE:
+    """Weighted prediction error, as in nara_wpe: 10 taps, delay 3, 3 iterations, frames of 32 ms every 8 ms.
+
+    Yoshioka and Nakatani, "Generalization of multi-channel linear prediction methods", IEEE TASLP 20 (2012). Over the
+    whole clip, one channel.
+    """
+
+    name: str = "WPE"
+    conditions: tuple[str, ...] = ("",)
+
+    def identity(self) -> Hashable:
+        """Its name; the version of nara_wpe is among the versions."""
+        return self.name
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The source without its predictable part."""
+        try:
+            from nara_wpe.utils import istft, stft
+            from nara_wpe.wpe import wpe
+        except ImportError as error:
+            raise MissingExtraError("baselines", error.name or "nara_wpe") from error
+        shift = clip.sample_rate // 125
+        size, length = 4 * shift, len(clip.source)
+        padded = np.pad(np.asarray(clip.source, np.float64), (0, -length % shift))
+        spectrum = stft(padded[None], size=size, shift=shift).transpose(2, 0, 1)
+        estimate = wpe(spectrum, taps=10, delay=3, iterations=3).transpose(1, 2, 0)
+        return np.asarray(istft(estimate, size=size, shift=shift)[0, :length], np.float32)
+
+
+@dataclass(frozen=True)
+class ConstantRoom:
+    """One room for all: a direct sound, then exponentially decaying noise from 2.5 ms on.
+
+    `rt60` in seconds; `drr_db`, the direct-to-reverberant ratio, in dB.
+    """
+
+    rt60: float
+    drr_db: float
+    conditions: tuple[str, ...] = ("",)
+
+    @property
+    def name(self) -> str:
+        """Says which room."""
+        return f"constant room ({self.rt60:.2f} s, {self.drr_db:.1f} dB)"
+
+    def identity(self) -> Hashable:
+        """Both values in full."""
+        return ("constant room", self.rt60, self.drr_db)
+
+    def response(self, sample_rate: int, seed: int = 0) -> Waveform:
+        """(R,), the direct sound a unit impulse at sample 0."""
+        time = np.arange(round(1.2 * self.rt60 * sample_rate) + sample_rate // 10) / sample_rate
+        rir = np.random.default_rng(seed).standard_normal(len(time)) * 10 ** (-3 * time / self.rt60)
+        rir[: round(0.0025 * sample_rate) + 1] = 0
+        rir *= 10 ** (-self.drr_db / 20) / np.linalg.norm(rir)
+        rir[0] = 1
+        return rir
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The source in that room."""
+        return convolve(clip.source, self.response(clip.sample_rate, clip.seed))[: len(clip.source)]
+
+
+@dataclass(frozen=True)
+class TrueResponse:
+    """The source convolved with the room's true impulse response: no reverberator can do better."""
+
+    name: str = "true response"
+    conditions: tuple[str, ...] = ("",)
+
+    def identity(self) -> Hashable:
+        """Its name."""
+        return self.name
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The source in the room, at the target's level."""
+        if clip.rir is None:
+            raise NotMeasurable("the data set does not hold the room's impulse response")
+        return clip.level * convolve(clip.source, clip.rir)[: len(clip.source)]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A converter: `spec` is a shipped name, a model file, or ``module:object`` of the user's own code."""
+
+    name: str
+    spec: str
+    device: str = "cpu"
+    steps: int | None = None
+    conditions: tuple[str, ...] = CONDITIONS
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a model file, rather than a shipped name or the user's own code."""
+        return self.spec not in SHIPPED and Path(self.spec).is_file()
+
+    def identity(self) -> Hashable:
+        """Content of the model file, or of the module's."""
+        path: Path | None = Path(self.spec)
+        if self.spec in SHIPPED:
+            path = Path(__file__).parents[1] / "weights" / f"{self.spec}.safetensors"
+        elif not self.is_file:
+            path = _find_module(self.spec.partition(":")[0])
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
+        return ("model", "" if self.is_file else self.spec, content, self.device, self.steps)
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """What the converter makes of the source and the photo of the condition."""
+        scene = {RIGHT: clip.scene, NONE: None, WRONG: clip.wrong_scene}[condition]
+        if scene is None and condition != NONE:
+            reason = "the clip has no photo" if clip.scene is None else "the data set shows no other room"
+            raise NotMeasurable(reason)
+        options = {} if self.steps is None else {"steps": self.steps}
+        converter = _load_converter(self.spec, self.device)
+        try:
+            converted = converter.convert(clip.source, clip.sample_rate, scene, seed=clip.seed, **options)
+            return np.asarray(converted, np.float32)
+        except MvsdError:
+            raise
+        except Exception as error:
+            if self.spec in SHIPPED or self.is_file:
+                raise  # ours: a fault of the program, which must not become a row of failures
+            raise MvsdError(f"{self.spec} raised {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Processed:
+    """A folder of files that another program made: KEY.wav, and so on, for every clip.
+
+    With subfolders `right-photo`, `no-photo` or `wrong-photo` each of these is a row.
+    """
+
+    name: str
+    folder: str
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The subfolders that are there, or just the folder."""
+        there = tuple(c for c in CONDITIONS if (Path(self.folder) / c.replace(" ", "-")).is_dir())
+        return there or ("",)
+
+    def identity(self) -> Hashable:
+        """Names, sizes and times of its files."""
+        return ("processed", tree_identity(Path(self.folder)))
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The file of the clip, as mono at the clip's rate; an end that differs by up to 50 ms is cut or zero."""
+        folder = Path(self.folder) / condition.replace(" ", "-")
+        names = [clip.key, str(clip.metadata.get("name", clip.key))]
+        paths = [folder / f"{name}{suffix}" for name in names if "/" not in name for suffix in _SOUNDS]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            raise NotMeasurable(f"no file {clip.key}.wav (or {', '.join(_SOUNDS[1:])}) in {folder}")
+        waveform, rate = load_audio(path)
+        mono = resample(waveform.mean(axis=0, dtype=np.float32), rate, clip.sample_rate)
+        surplus = len(mono) - len(clip.source)
+        if abs(surplus) > _SLACK * clip.sample_rate:
+            lengths = (
+                f"{len(mono) / clip.sample_rate:.3f} s, the clip {len(clip.source) / clip.sample_rate:.3f} s"
+            )
+            raise NotMeasurable(f"{path.name} lasts {lengths}; more than {1000 * _SLACK:.0f} ms apart")
+        return np.pad(mono, (0, max(0, -surplus)))[: len(clip.source)]
+
+
+def references(task: Task, constant: tuple[float, float] = PUBLISHED_ROOM) -> tuple[System, ...]:
+    """The references of a task that need no training."""
+    return (WPE(),) if task == "dereverberation" else (ConstantRoom(*constant), TrueResponse())
+
+
+def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | None = None) -> System:
+    """A system from NAME=WHAT or WHAT: a shipped name, a model file, a folder, or ``module:object``.
+
+    Raises MvsdError for anything else.
+    """
+    before, is_named, after = text.partition("=")
+    spec = after if is_named else text
+    name = before if is_named else (Path(spec).stem or spec)
+    if not name.strip() or not spec:
+        raise MvsdError(f"--system {text!r} has no name or no system; give NAME=WHAT")
+    if spec in SHIPPED and spec != SHIPPED_FOR[task]:
+        raise MvsdError(f"the {spec} is not made for {task}; use {SHIPPED_FOR[task]}")
+    if spec not in SHIPPED and Path(spec).is_dir():
+        return Processed(name, spec)
+    if spec in SHIPPED or Path(spec).is_file():
+        return Model(name, spec, device, steps)
+    if re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        return Model(name if is_named else spec, spec, device, steps)
+    wanted = f"{SHIPPED_FOR[task]}, a model file, a folder of processed files, or module:object"
+    raise MvsdError(f"{spec!r} is no system; wanted is {wanted}")
+
+
+def choose_room(examples: Sequence[Example]) -> tuple[float, float]:
+    """The constant room that is nearest to a development set: median T20 (s) and median DRR (dB).
+
+    Medians have the least mean absolute error. Responses that the set does not hold are fitted; the first 200 examples
+    are looked at. Raises DataError where none can be measured.
+    """
+    times, ratios = list[float](), list[float]()
+    for index in range(min(len(examples), _MAX_EXAMPLES)):
+        try:
+            rir, rate = _response(examples[index]), examples[index].sample_rate
+            time, ratio = decay_time(rir, rate), drr_db(rir, rate)
+        except NotMeasurable:
+            continue
+        times.append(time)
+        ratios.append(ratio)
+    if not times:
+        raise DataError(
+            "no response of the development set can be measured; give --constant RT60 DRR instead"
+        )
+    return float(np.median(times)), float(np.median(ratios))
+
+
+def tree_identity(path: Path) -> str:
+    """A digest of names, sizes and times of a file, or of all files of a folder but hidden ones."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    facts = []
+    for file in files:
+        name = file.name if file == path else file.relative_to(path).as_posix()
+        if not any(part.startswith(".") for part in Path(name).parts):
+            status = file.stat()
+            facts.append((name, status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _load_converter(spec: str, device: str) -> AudioConverter:
+    if spec in SHIPPED or Path(spec).is_file():
+        from mvsd.converter import load
+
+        return load(spec, device)
+    module_name, _, path = spec.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # where `python -m` would look
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            found = getattr(found, part)
+        converter = found() if isinstance(found, type) else found
+    except Exception as error:
+        raise UnusableError(f"{spec} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(getattr(converter, "convert", None)):
+        raise UnusableError(f"{spec} has no method convert(waveform, sample_rate, scene, *, seed)")
+    usable: AudioConverter = converter
+    return usable
+
+
+class UnusableError(MvsdError):
+    """A system that no clip can be given to."""
+
+
+def _find_module(name: str) -> Path | None:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    finally:
+        sys.path.pop(0)
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def _response(example: Example) -> Waveform:
+    if example.rir is not None:
+        return example.rir
+    if example.anechoic is None or example.reverberant is None:
+        raise NotMeasurable("the example has neither a response nor both voices")
+    seconds = min(1.0, len(example.anechoic) / example.sample_rate / 3)
+    return fit_response(example.anechoic, example.reverberant, example.sample_rate, seconds)

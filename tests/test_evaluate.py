@@ -1,0 +1,591 @@
+"""Systems on a data set: the same numbers every time, failures with reasons, and no clip computed twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from benchmark_fixtures import (
+    soundspaces_record,
+    synthetic_room,
+    synthetic_voice,
+    write_avspeech,
+    write_soundspaces,
+)
+from evaluation_fixtures import DAMPER, RATE, example, room, voice
+from scipy import stats
+
+import mvsd
+from mvsd.acoustics import convolve, decay_time, drr_db
+from mvsd.cli import main
+from mvsd.data.example import Example
+from mvsd.data.shards import Shards, write_shards
+from mvsd.data.speech import Speech
+from mvsd.errors import DataError, MvsdError, NotMeasurable
+from mvsd.evaluation.clips import SpeechInRooms, make_clip
+from mvsd.evaluation.evaluate import evaluate
+from mvsd.evaluation.metrics import Metric, Scores
+from mvsd.evaluation.results import FILES, Results
+from mvsd.evaluation.settings import Settings
+from mvsd.evaluation.systems import (
+    WPE,
+    ConstantRoom,
+    GroundTruth,
+    Model,
+    Processed,
+    TrueResponse,
+    Untouched,
+    choose_room,
+    parse_system,
+    references,
+)
+from mvsd.evaluation.table import Grid, Record, Table, differences
+from mvsd.evaluation.voices import compare_voices
+
+CHEAP = ("si_sdr_db", "stft_distance")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips in four rooms."""
+    folder = tmp_path_factory.mktemp("data")
+    write_shards([example(index) for index in range(4)], folder, prefix="x")
+    return folder
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in which somebody's own module lies."""
+    (tmp_path / "damper.py").write_text(DAMPER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("damper", None)
+
+
+def settings(data: Path, *systems: Any, **options: Any) -> Settings:
+    systems = systems or (Untouched(), GroundTruth(), Model("damper", "damper:Damper"))
+    return Settings("dereverberation", str(data), systems, **{"metrics": CHEAP, **options})
+
+
+# ------------------------------------------------------------------------------------------------ clips
+
+
+def test_a_clip_has_source_target_and_the_photo_of_another_room(data: Path) -> None:
+    examples = Shards(data)
+    clip = make_clip(examples, 1, "dereverberation", seed=10)
+    np.testing.assert_array_equal(clip.source, examples[1].reverberant)
+    np.testing.assert_array_equal(clip.target, examples[1].anechoic)
+    np.testing.assert_array_equal(clip.dry, examples[1].anechoic)
+    assert clip.scene.image[0, 0, 0] == pytest.approx(20, abs=2)
+    assert clip.wrong_scene.image[0, 0, 0] == pytest.approx(60, abs=2)
+    assert clip.seed == 11
+    other_way = make_clip(examples, 1, "reverberation")
+    np.testing.assert_array_equal(other_way.source, clip.target)
+    np.testing.assert_array_equal(other_way.target, clip.source)
+
+
+def test_the_wrong_photo_skips_the_same_room() -> None:
+    rooms = ["a", "a", "a", "b"]
+    examples = [example(i, metadata={"room": name}) for i, name in enumerate(rooms)]
+    assert make_clip(examples, 0, "reverberation").wrong_scene.image[0, 0, 0] == 60
+    assert make_clip(examples[:3], 0, "reverberation").wrong_scene is None
+    assert make_clip([example(0, scene=None)], 0, "reverberation").wrong_scene is None
+
+
+def test_an_example_without_a_source_is_refused_and_a_built_source_is_not_dry() -> None:
+    with pytest.raises(DataError, match="no dry voice.*--speech"):
+        make_clip([example(0, anechoic=None)], 0, "reverberation")
+    built = make_clip([example(0, metadata={"source": {"snr_db": 3.0}})], 0, "reverberation")
+    assert built.true_source is None and built.dry is None
+
+
+def test_speech_in_rooms_is_the_voice_in_the_room(tmp_path: Path) -> None:
+    names = [f"set/{speaker}/{number}.wav" for speaker in ("ann", "bob") for number in range(2)]
+    for seed, name in enumerate(names):
+        (tmp_path / "speech" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "speech" / name, voice(seed, 1 + seed / 2), RATE)
+    (tmp_path / "speech" / "manifest.csv").write_text("path,transcript\nset/bob/1.wav,hello there\n")
+    rooms = [example(index, anechoic=None, reverberant=None) for index in range(6)]
+    speech = Speech(tmp_path / "speech", tmp_path / "cache", ["set/bob/*"], only_holdout=True)
+    mixed = SpeechInRooms(rooms, speech, seconds=1.0)
+    assert len(mixed) == 6
+    for got in mixed[:3]:
+        assert len(got.anechoic) == RATE
+        np.testing.assert_allclose(got.reverberant, convolve(got.anechoic, got.rir)[:RATE], atol=1e-5)
+        assert max(np.abs(got.anechoic).max(), np.abs(got.reverberant).max()) == pytest.approx(0.5)
+        assert got.metadata["speaker"] == "set/bob" and "transcript" not in got.metadata
+    again = SpeechInRooms(rooms, speech, seconds=1.0)[4]
+    np.testing.assert_array_equal(again.anechoic, mixed[4].anechoic)
+    shifted = SpeechInRooms(rooms, speech, seconds=1.0, seed=1)
+    assert [e.metadata["utterance"] for e in shifted[:5]] == [e.metadata["utterance"] for e in mixed[1:]]
+    whole = list(SpeechInRooms(rooms, speech, seconds=0))
+    lengths = {e.metadata["utterance"]: (len(e.anechoic), e.metadata.get("transcript")) for e in whole}
+    assert lengths == {"set/bob/0.wav": (2 * RATE, None), "set/bob/1.wav": (2.5 * RATE, "hello there")}
+    with pytest.raises(DataError, match="lasts 9 s"):
+        SpeechInRooms(rooms, speech, seconds=9)
+
+
+# ---------------------------------------------------------------------------------------------- systems
+
+
+@pytest.mark.parametrize(("rt60", "ratio"), [(0.3, 5.0), (0.8, -3.0)])
+def test_the_constant_room_has_its_rt60_and_drr(rt60: float, ratio: float) -> None:
+    rir = ConstantRoom(rt60, ratio).response(RATE, seed=1)
+    assert decay_time(rir, RATE) == pytest.approx(rt60, rel=0.05)
+    assert drr_db(rir, RATE) == pytest.approx(ratio, abs=0.05)
+    assert rir[0] == 1
+
+
+def test_the_constant_room_is_chosen_by_medians_of_known_or_fitted_responses() -> None:
+    times, ratios = (0.2, 0.3, 0.7), (-3.0, 6.0, 4.0)
+    rirs = [ConstantRoom(*pair).response(RATE, 5) for pair in zip(times, ratios, strict=True)]
+    known = [Example("k", rir=rir) for rir in rirs]
+    assert choose_room(known) == (pytest.approx(0.3, rel=0.05), pytest.approx(4.0, abs=0.1))
+    dry = voice(0, 3.0)
+    fitted = [Example("f", anechoic=dry, reverberant=convolve(dry, rir)[: len(dry)]) for rir in rirs]
+    assert choose_room(fitted) == (pytest.approx(0.3, rel=0.1), pytest.approx(4.0, abs=0.5))
+    with pytest.raises(DataError, match="--constant"):
+        choose_room([Example("nothing")])
+
+
+def test_the_true_response_gives_the_target(data: Path) -> None:
+    clip = make_clip(Shards(data), 2, "reverberation")
+    np.testing.assert_allclose(TrueResponse().estimate(clip, ""), clip.target, atol=1e-5)
+    louder = make_clip([example(2, metadata={"level": 3.0})], 0, "reverberation")
+    np.testing.assert_allclose(TrueResponse().estimate(louder, ""), 3 * clip.target, atol=1e-4)
+    with pytest.raises(NotMeasurable, match="impulse response"):
+        TrueResponse().estimate(make_clip([example(0, rir=None)], 0, "reverberation"), "")
+
+
+def test_wpe_takes_room_away_at_any_length() -> None:
+    pytest.importorskip("nara_wpe")
+    clip = make_clip([example(0, rir=room(0, 0.6), reverberant=None)], 0, "dereverberation")
+    estimate = WPE().estimate(clip, "")
+    assert estimate.shape == clip.source.shape and estimate.dtype == np.float32
+
+    def error(waveform: np.ndarray) -> float:
+        return float(np.mean((waveform - clip.target) ** 2))
+
+    assert error(estimate) < 0.8 * error(clip.source)
+    odd = make_clip([example(0, reverberant=voice(0)[:9_999])], 0, "dereverberation")
+    assert len(WPE().estimate(odd, "")) == 9_999
+
+
+def test_a_folder_of_processed_files(tmp_path: Path, data: Path) -> None:
+    clip = make_clip(Shards(data), 0, "dereverberation")
+    for condition, sound in (("right-photo", clip.target), ("no-photo", clip.source)):
+        (tmp_path / condition).mkdir()
+        soundfile.write(tmp_path / condition / "clip-0.flac", sound, RATE, "PCM_24")
+    system = parse_system(f"theirs={tmp_path}", "dereverberation")
+    assert system.name == "theirs" and system.conditions == ("right photo", "no photo")
+    np.testing.assert_allclose(system.estimate(clip, "right photo"), clip.target, atol=1e-6)
+    np.testing.assert_allclose(system.estimate(clip, "no photo"), clip.source, atol=1e-6)
+    with pytest.raises(NotMeasurable, match="no file clip-1.wav"):
+        system.estimate(make_clip(Shards(data), 1, "dereverberation"), "right photo")
+    flat = Processed("flat", str(tmp_path / "no-photo"))
+    assert flat.conditions == ("",)
+    soundfile.write(tmp_path / "no-photo" / "clip-0.flac", np.pad(clip.source[:-100], (0, 0)), RATE, "PCM_24")
+    assert not flat.estimate(clip, "")[-100:].any() and len(flat.estimate(clip, "")) == RATE
+    soundfile.write(tmp_path / "no-photo" / "clip-0.flac", clip.source[: RATE // 2], RATE)
+    with pytest.raises(NotMeasurable, match=r"lasts 0.500 s, the clip 1.000 s"):
+        flat.estimate(clip, "")
+
+
+def test_a_key_cannot_leave_the_folder(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "secret.wav", voice(0), RATE)
+    clip = make_clip([example(0, metadata={"name": "../secret"})], 0, "dereverberation")
+    with pytest.raises(NotMeasurable, match="no file"):
+        Processed("p", str(tmp_path / "in")).estimate(clip, "")
+
+
+def test_what_a_system_may_be(tmp_path: Path, tiny_models: Any, code: Path) -> None:
+    def parse(text: str) -> Any:
+        return parse_system(text, "dereverberation", steps=3)
+
+    assert parse("dereverberator") == Model("dereverberator", "dereverberator", steps=3)
+    assert parse(f"a={tiny_models.dereverberator}").name == "a"
+    assert parse("m=damper:Damper") == Model("m", "damper:Damper", steps=3)
+    assert parse("damper:Damper").name == "damper:Damper"
+    for text, says in (
+        ("reverberator", "not made for dereverberation"),
+        ("missing.safetensors", "is no system; wanted is dereverberator, a model file"),
+        ("=x", "no name"),
+        ("x=", "no name"),
+    ):
+        with pytest.raises(MvsdError, match=says):
+            parse(text)
+    assert [system.name for system in references("dereverberation")] == ["WPE"]
+    assert [s.name for s in references("reverberation", (0.5, 1.0))] == [
+        "constant room (0.50 s, 1.0 dB)",
+        "true response",
+    ]
+
+
+# ------------------------------------------------------------------------------------------- evaluation
+
+
+def test_rows_conditions_and_values(data: Path, code: Path) -> None:
+    records = evaluate(settings(data), code / "out")
+    rows = list(dict.fromkeys((record.system, record.condition) for record in records))
+    damper = [("damper", condition) for condition in ("right photo", "no photo", "wrong photo")]
+    assert rows == [("untouched input", ""), ("ground truth", ""), *damper]
+    assert [record.clip for record in records if record.system == "ground truth"] == [
+        f"clip-{i}" for i in range(4)
+    ]
+    clip = make_clip(Shards(data), 3, "dereverberation")
+    (record,) = (r for r in records if (r.clip, r.condition) == ("clip-3", "wrong photo"))
+    noise = np.random.default_rng(3).standard_normal(RATE)
+    estimate = clip.source + 0.001 * (1 + int(clip.wrong_scene.image[0, 0, 0])) * noise
+    projection = (estimate @ clip.target) / (clip.target @ clip.target) * clip.target
+    si_sdr = 10 * math.log10((projection**2).sum() / ((projection - estimate) ** 2).sum())
+    assert record.scores.values["si_sdr_db"] == pytest.approx(si_sdr, abs=1e-3)
+
+
+def test_failures_have_reasons_and_no_value(data: Path, code: Path) -> None:
+    broken = Model("broken", "damper:Broken")
+    records = evaluate(settings(data, GroundTruth(), broken), code / "out")
+    truth = records[0].scores
+    assert truth.values == {"stft_distance": 0.0} and "infinite" in truth.failures["si_sdr_db"]
+    found = {(r.clip, r.condition): r.scores for r in records if r.system == "broken"}
+    assert all(scores.values == {} for scores in found.values())
+    reasons = {key: set(scores.failures.values()) for key, scores in found.items()}
+    assert reasons["clip-0", "no photo"] == {"damper:Broken raised ZeroDivisionError: no photo, no room"}
+    assert {next(iter(r)) for (_, condition), r in reasons.items() if condition == "right photo"} <= {
+        "broken made (15999,) of (16000,) samples",
+        "broken made samples that are not finite",
+    }
+    results = Results(settings(data, GroundTruth(), broken), records)
+    assert sum(results.failures().values()) == 4 + 4 * 3 * 2
+    assert "- (4 failed)" in results.show("table")
+
+
+def test_a_metric_that_is_not_finite_is_a_failure(
+    data: Path, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = Metric(lambda *, estimate, target, sample_rate: float("nan"), "", True)
+    monkeypatch.setattr("mvsd.evaluation.settings.choose", lambda task, names, known=(): {"nan": metric})
+    (record, *_) = evaluate(settings(data, Untouched(), metrics=("nan",)), code / "out")
+    assert record.scores == Scores({}, {"nan": "it came out as nan"})
+
+
+def test_a_damaged_clip_is_a_failure_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards([example(0), example(1, reverberant=None, rir=None), example(2)], tmp_path / "d", prefix="x")
+    records = evaluate(settings(tmp_path / "d", Untouched(), GroundTruth()), tmp_path / "out")
+    assert [record.clip for record in records[::2]] == ["clip-0", "000001", "clip-2"]
+    assert "no recording made in a room" in records[2].scores.failures["stft_distance"]
+    assert records[4].scores.values["stft_distance"] > 0
+
+
+def test_columns_are_those_that_the_data_allow(tmp_path: Path, data: Path) -> None:
+    write_shards([example(0, anechoic=None, rir=None)], tmp_path / "wet", prefix="x")
+    wet_only = settings(tmp_path / "wet", Untouched(), metrics=())
+    assert list(wet_only.chosen_metrics) == ["dnsmos", "srmr"]
+    assert "wer" not in settings(data, Untouched(), metrics=()).chosen_metrics
+    spoken = example(0, metadata={"transcript": "hello"})
+    write_shards([example(1), spoken], tmp_path / "spoken", prefix="x")
+    assert "wer" in settings(tmp_path / "spoken", Untouched(), metrics=()).chosen_metrics
+
+
+def test_metrics_with_options_and_unknown_names(data: Path) -> None:
+    column = "wer:recognizer=openai/whisper-base.en"
+    metric = settings(data, metrics=(column, "eer:speaker_model=m")).named_metrics()[column]
+    assert "recognizer = openai/whisper-base.en" in metric.definition
+    assert settings(data, metrics=("eer:speaker_model=m",)).voice_options == {"speaker_model": "m"}
+    for name, says in (
+        ("pesq", "pesq_wb"),
+        ("wer:colour=red", "no option 'colour'"),
+        ("eer:x=1", "no option 'x'"),
+    ):
+        with pytest.raises(MvsdError, match=says):
+            settings(data, metrics=(name,))
+    with pytest.raises(MvsdError, match="two systems are named 'a'"):
+        settings(data, Model("a", "x:y"), Model("a", "x:z"))
+
+
+def test_nothing_is_computed_twice_and_everything_that_matters_computes_anew(data: Path, code: Path) -> None:
+    folder = code / "out"
+    first = evaluate(settings(data), folder)
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+    assert len(times) == 4 * 3
+    assert evaluate(settings(data), folder) == first
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")} == times
+
+    def num_new(**options: Any) -> int:
+        before = len(list(folder.rglob("*.json")))
+        evaluate(settings(data, *options.pop("systems", ()), **options), folder)
+        return len(list(folder.rglob("*.json"))) - before
+
+    assert num_new(seed=1) == 12
+    assert num_new(metrics=("stft_distance",)) == 12
+    assert num_new(systems=(Untouched(), Model("damper", "damper:Damper", steps=2))) == 4
+    assert num_new(limit=2) == 6
+    (code / "damper.py").write_text(DAMPER + "\n# another version\n")
+    assert num_new() == 4
+    damaged = next(iter(times))
+    damaged.write_text("[{")
+    assert evaluate(settings(data), folder) == first
+    assert json.loads(damaged.read_text())
+
+
+def test_another_file_in_a_folder_of_results_computes_anew(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    for index in range(4):
+        soundfile.write(tmp_path / "theirs" / f"clip-{index}.wav", voice(index), RATE, "FLOAT")
+    chosen = settings(data, Processed("theirs", str(tmp_path / "theirs")))
+    first = evaluate(chosen, tmp_path / "out")
+    soundfile.write(tmp_path / "theirs" / "clip-2.wav", voice(9), RATE, "FLOAT")
+    second = evaluate(chosen, tmp_path / "out")
+    assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, False, True]
+
+
+def test_a_model_file_and_steps_reach_the_converter(data: Path, tiny_models: Any, tmp_path: Path) -> None:
+    from mvsd.converter import load
+
+    model = parse_system(f"tiny={tiny_models.dereverberator}", "dereverberation", steps=2)
+    records = evaluate(settings(data, model, limit=1, metrics=("stft_distance",)), tmp_path)
+    assert [record.condition for record in records] == ["right photo", "no photo", "wrong photo"]
+    assert "shows no other room" in records[2].scores.failures["stft_distance"]
+    clip = make_clip(Shards(data), 0, "dereverberation")
+    converted = load(tiny_models.dereverberator).convert(clip.source, RATE, clip.scene, seed=0, steps=2)
+    np.testing.assert_array_equal(model.estimate(clip, "right photo"), converted)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("damper:Nobody", "cannot be loaded: AttributeError"),
+        ("nowhere:x", "ModuleNotFound"),
+        ("damper:nothing", "no method convert"),
+    ],
+)
+def test_a_system_that_cannot_be_loaded_ends_the_run(data: Path, code: Path, spec: str, says: str) -> None:
+    with pytest.raises(MvsdError, match=says):
+        evaluate(settings(data, Model("m", spec)), code / "out")
+
+
+def test_both_published_benchmarks(tmp_path: Path) -> None:
+    first, second = synthetic_room(0), synthetic_room(1)
+    homes = {
+        f"home{i}/{i}-1-0000": soundspaces_record(r, synthetic_voice(i))
+        for i, r in enumerate((first, second))
+    }
+    write_soundspaces(tmp_path / "soundspaces", {"test-unseen": homes, "val": {}})
+    options = {"split": "test-unseen", "protocol": "first-2.56s", "metrics": ("stft_distance",)}
+    systems = (Untouched(), GroundTruth(), TrueResponse())
+    chosen = Settings("reverberation", str(tmp_path / "soundspaces"), systems, **options)
+    records = evaluate(chosen, tmp_path / "out")
+    values = [record.scores.values["stft_distance"] for record in records]
+    assert [record.clip for record in records[::3]] == ["home0_0-1-0000", "home1_1-1-0000"]
+    assert [record.speaker for record in records[::3]] == ["0", "1"]
+    assert values[0] > 0.01 and values[1] == 0 and values[2] < 1e-6  # the level of the protocol is kept
+
+    clips = [(f"{n:03d}", first if n % 2 else second, synthetic_voice(n % 4)) for n in range(80)]
+    write_avspeech(tmp_path / "avspeech", clips, [second.rir, first.rir])
+    options["metrics"] = ("stft_distance", "t20_error")
+    heard = Settings("reverberation", str(tmp_path / "avspeech"), systems, **options)
+    untouched, truth, response = evaluate(heard, tmp_path / "out")
+    assert truth.scores.values == {"stft_distance": 0.0} and untouched.scores.values["stft_distance"] > 0
+    assert truth.scores.failures["t20_error"] == "the source is not known"  # it was built, and is not dry
+    assert "does not hold the room's impulse response" in response.scores.failures["stft_distance"]
+
+
+# ---------------------------------------------------------------------------------- tables and results
+
+
+def scores(value: float, weight: float | None = None) -> Scores:
+    return Scores({"m": value}, {}, {} if weight is None else {"m": weight})
+
+
+M = {"m": Metric(lambda: 0.0, "s", False)}
+
+
+def test_means_are_weighted() -> None:
+    records = [
+        Record(str(i), "dereverberation", "", scores(v, w)) for i, (v, w) in enumerate([(1, 1), (4, 3)])
+    ]
+    assert Table(records, M).rows[0].cells["m"].mean == pytest.approx((1 + 12) / 4)
+
+
+def test_differences_are_paired_and_say_what_is_better() -> None:
+    rng = np.random.default_rng(0)
+    base, gain = 10 * rng.standard_normal(50), 1 + 0.1 * rng.standard_normal(50)
+    records = [Record(str(i), "dereverberation", "no photo", scores(b)) for i, b in enumerate(base)]
+    records += [
+        Record(str(i), "dereverberation", "right photo", scores(b - g))
+        for i, (b, g) in enumerate(zip(base, gain, strict=True))
+    ]
+    records.append(Record("lonely", "dereverberation", "right photo", scores(1e6)))
+    (found,) = differences(records, M, "right photo", ["no photo", "wrong photo"])
+    assert (found.other, found.num_pairs, found.is_better) == ("no photo", 50, True)
+    assert found.mean == pytest.approx(-gain.mean())
+    t = stats.t.interval(0.95, 49, -gain.mean(), gain.std(ddof=1) / np.sqrt(50))
+    assert found.interval == pytest.approx(t, abs=0.006)
+
+
+def test_every_form_of_a_grid() -> None:
+    grid = Grid(["system", "scene", "m_1 (%) ↓"], [["<b> & co_1", "", "1 [0, 2]"]])
+    assert grid.markdown().splitlines()[2] == "| <b> & co_1 |  | 1 [0, 2] |"
+    assert grid.latex().splitlines()[2:5] == [
+        r"system & scene & m\_1 (\%) $\downarrow$ \\",
+        r"\midrule",
+        r"<b> \& co\_1 &  & 1 [0, 2] \\",
+    ]
+    assert '<th scope="row">&lt;b&gt; &amp; co_1</th><td></td><td>1 [0, 2]</td>' in grid.html()
+    assert "[0, 2]" in grid.text()
+    assert list(csv.reader(io.StringIO(grid.csv())))[1] == ["<b> & co_1", "", "1 [0, 2]"]
+    assert json.loads(grid.json())[0]["system"] == "<b> & co_1"
+
+
+def test_results_hold_everything(data: Path, code: Path) -> None:
+    chosen = settings(data)
+    results = Results(chosen, evaluate(chosen, code / "out"))
+    results.write(code / "out")
+    rows = list(csv.DictReader(io.StringIO((code / "out" / "clips.csv").read_text())))
+    assert len(rows) == 4 * 5
+    assert rows[1]["si_sdr_db"] == "" and "infinite" in rows[1]["failures"]
+    clips = json.loads((code / "out" / "clips.json").read_text())
+    assert float(rows[0]["stft_distance"]) == clips[0]["scores"]["values"]["stft_distance"]
+    summary = json.loads((code / "out" / "results.json").read_text())
+    values = [float(row["si_sdr_db"]) for row in rows if row["system"] == "untouched input"]
+    assert summary["rows"][0]["cells"]["si_sdr_db"]["mean"] == pytest.approx(np.mean(values))
+    assert summary["rows"][1]["cells"]["si_sdr_db"]["num_failures"] == 4
+    assert (
+        set(summary["definitions"]) == set(CHEAP)
+        and "Le Roux" in summary["definitions"]["si_sdr_db"]["definition"]
+    )
+    assert {"numpy", "scipy", "python"} <= set(summary["versions"])
+    assert summary["settings"]["seed"] == 0
+    assert {d["other"] for d in summary["differences"]} == {"no photo", "wrong photo"}
+
+
+def test_voices_are_compared_over_all_clips() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((4, 16))
+    records = []
+    for index in range(24):
+        for system, spread in (("ground truth", 0.1), ("good", 0.1), ("bad", 30.0), ("none", None)):
+            point = centres[index % 4] + (spread or 0) * rng.standard_normal(16)
+            embedding = () if spread is None else tuple(point / np.linalg.norm(point))
+            records.append(
+                Record(f"{index}", "dereverberation", "", Scores({}, {}), system, f"s{index % 4}", embedding)
+            )
+    voices = compare_voices(records, "ground truth", seed=3)
+    cells = {row[0]: cell for row, cell in voices.cells.items()}
+    assert cells["good"].mean == 0.0 and 35 < cells["bad"].mean < 65
+    assert cells["none"].mean is None and cells["none"].num_failures == 24
+    assert voices.trials == compare_voices(records, "ground truth", seed=3).trials
+    assert compare_voices(records[:4], "ground truth").cells["good", ""].mean is None
+
+
+# --------------------------------------------------------------------------------------- the command
+
+
+def command(data: Path, out: Path, *more: object) -> list[str]:
+    options = ["--metrics", CHEAP[0], "--metrics", CHEAP[1], "--no-references", "--jobs", "1"]
+    base = ["evaluate", "--task", "dereverberation", "--data", data, "--out", out, *options, *more]
+    return [str(argument) for argument in base]
+
+
+def records_in(folder: Path) -> dict[str, bytes]:
+    return {f"{p.parent.name}/{p.name}": p.read_bytes() for p in (folder / "records").rglob("*.json")}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_killed_and_started_again_it_ends_with_the_same_numbers(data: Path, code: Path) -> None:
+    slow = ("--system", "s=damper:Sleeper")
+    whole = [sys.executable, "-m", "mvsd", *command(data, code / "killed", *slow)]
+    # A copy: when somebody edits the package between the two runs, the second computes anew, as it should.
+    shutil.copytree(
+        Path(mvsd.__file__).parent, code / "mvsd", ignore=shutil.ignore_patterns("weights", "samples")
+    )
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    process = subprocess.Popen(
+        whole,
+        cwd=code,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    deadline = time.monotonic() + 120
+    while not list(code.glob("killed/records/s-*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)  # ends when all who hold its output have: nobody of this run works on
+    kept = records_in(code / "killed")
+    times = {p: p.stat().st_mtime_ns for p in code.glob("killed/records/*/*.json")}
+    assert 0 < len(kept) < 4 * 3
+    assert not (code / "killed" / "results.json").exists()
+    done = subprocess.run(whole, cwd=code, env=environment, capture_output=True, text=True, check=True)
+    chosen = settings(data, Untouched(), GroundTruth(), Model("s", "damper:Sleeper"), cache="data/cache")
+    unbroken = Results(chosen, evaluate(chosen, code / "unbroken"))
+    unbroken.write(code / "unbroken")
+    for path, changed in times.items():
+        assert path.stat().st_mtime_ns == changed
+    assert kept.items() <= records_in(code / "killed").items()
+    assert len(records_in(code / "killed")) == 4 * 3
+    for name in FILES:
+        assert (code / "killed" / name).read_bytes() == (code / "unbroken" / name).read_bytes()
+    assert done.stdout == unbroken.show("table", 200)
+
+
+def test_the_command_prints_every_format_and_tells_failures(
+    data: Path, code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*more: object) -> tuple[str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main(command(data, code / "out", "--system", "damper:Damper", *more))
+        assert exit_.value.code == 0
+        return capsys.readouterr()
+
+    out, err = run()
+    assert (
+        "damper:Damper" in out and "failed 4 of 4 times: ground truth: si_sdr_db: SI-SDR is infinite" in err
+    )
+    starts = {
+        "csv": "system,scene,metric",
+        "json": "{",
+        "latex": r"\begin{tabular}",
+        "html": "<table>",
+        "markdown": "| system",
+    }
+    for form, start in starts.items():
+        assert run("--format", form)[0].startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--out", "o"], "--task and --data are needed"),
+        (["--out", "o", "--task", "singing", "--data", "d"], "singing"),
+        (["--out", "o", "--task", "dereverberation", "--data", "nowhere"], "nowhere is no folder"),
+        (["--out", "o", "--votes", "v.json"], "listening-test.json is not there"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", *arguments])
+    err = capsys.readouterr().err
+    assert exit_.value.code and says in err and err.count("\n") == 1
