@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mvsd.data.example import Example
     from mvsd.errors import MvsdError
     from mvsd.scene import Scene
+    from mvsd.transfer import Transfer
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "Example",
     "MvsdError",
     "Scene",
+    "Transfer",
     "load",
     "load_audio",
     "save_audio",
@@ -38,6 +40,7 @@ _MODULES = {
     "mvsd.data.example": ("Example",),
     "mvsd.errors": ("MvsdError",),
     "mvsd.scene": ("Scene",),
+    "mvsd.transfer": ("Transfer",),
 }
 
 

@@ -94,8 +94,9 @@ def container_of(path: str | Path) -> str:
 class AudioWriter:
     """A context manager that takes blocks (C, n) and leaves a whole sound file, or the old file or none.
 
-    The suffix of `path` chooses the container and `closest_subtype` the sample format. After success
-    `gain_db` (<= 0) is the gain that kept a fixed-point or lossy file from clipping; 0.0 if none was needed.
+    The suffix of `path` chooses the container and `closest_subtype` the sample format. `gain_db`, 0.0 unless it is set
+    before the end, is applied to the whole file; where that would clip a fixed-point or lossy file, a lower gain is,
+    and after success `gain_db` says which one.
 
     Raises `OutputExistsError` if the file is there and `force` is false; `AudioFileError` for a suffix,
     channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN
@@ -155,18 +156,18 @@ class AudioWriter:
     def _finish(self) -> None:
         if self.num_samples == 0:
             raise AudioFileError(f"{self.path}: no samples came, so nothing was written")
-        gain = 1.0
-        if self.subtype not in _FLOATING and self._peak > 1.0:
+        gain = 10 ** (self.gain_db / 20)
+        if self.subtype not in _FLOATING and gain * self._peak > 1.0:
             gain = 1.0 / self._peak
         temporary = self._target.parent / f".mvsd-{secrets.token_hex(8)}.part"
-        with self._io_errors(), _stop_signals_raise():
+        with self._io_errors(), stop_signals_raise():
             try:
                 self._convert(temporary, gain)
                 self._require_free()
                 os.replace(temporary, self._target)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync(self._target.parent)
+            sync(self._target.parent)
         self.gain_db = float(20.0 * np.log10(gain))
 
     def _convert(self, temporary: Path, gain: float) -> None:
@@ -184,7 +185,7 @@ class AudioWriter:
             while data := self._spool.read(4 * self.channels * num_frames):
                 block = np.frombuffer(data, np.float32).reshape(-1, self.channels) * np.float32(gain)
                 file.write(_fixed_point(block, _BITS[self.subtype]) if self.subtype in _BITS else block)
-        _sync(temporary)
+        sync(temporary)
         num_written = soundfile.info(temporary).frames
         if num_written != self.num_samples:
             raise AudioFileError(
@@ -261,7 +262,7 @@ def _fixed_point(block: NDArray[np.float32], num_bits: int) -> NDArray[np.int32]
     return (rounded * 2.0 ** (32 - num_bits)).astype(np.int32)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Forces a file, or a folder's new name in it, to the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows opens no folders
@@ -273,7 +274,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _stop_signals_raise() -> Iterator[None]:
+def stop_signals_raise() -> Iterator[None]:
     """Makes SIGTERM and SIGHUP raise SystemExit, so that cleaning up is done, unless they are handled."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [getattr(signal, name) for name in names]

@@ -15,19 +15,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mvsd.audio import resample_blocks
+from mvsd.auditory import AuditoryDistance
+from mvsd.blockwise import CORE_RATE, Blockwise
 from mvsd.config import from_dict, to_dict
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
+from mvsd.fullband import convert_by_estimate, convert_by_response
 from mvsd.networks.envelope import EnergyEnvelope
 from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.sampling import sample
 from mvsd.scene import Scene
 from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
-from mvsd.streaming import convolve_blocks, overlap_windows, take
 
-SAMPLE_RATE = 16_000
+SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
 SHIPPED = ("reverberator", "dereverberator")
 
@@ -53,7 +54,7 @@ class ConverterConfig:
     sigma_data: float = 0.5
     sigma_max: float = 20.0
     spread: float = 0.3
-    envelope_pull: float = 0.5
+    envelope_pull: float = 1.0
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
@@ -90,7 +91,7 @@ class AudioConverter(Protocol):
         ...
 
 
-class Converter(nn.Module):
+class Converter(nn.Module, Blockwise):
     """A diffusion model that carries a recording into or out of the room on a photo (MVSD, section 3)."""
 
     def __init__(self, config: ConverterConfig) -> None:
@@ -99,6 +100,7 @@ class Converter(nn.Module):
         self.spectrogram = ComplexSpectrogram(config.spectrogram)
         self.scene_encoder = SceneEncoder(config.scene)
         self.generates_response = config.generates == "response"
+        self.auditory = AuditoryDistance()
         self.envelope = None
         if self.generates_response:
             num_frames = self.spectrogram.num_frames(config.num_samples)
@@ -119,8 +121,8 @@ class Converter(nn.Module):
 
         source and target (B, T), rir (B, R) with the direct sound a unit impulse at sample 0 (used only where the
         converter generates a response), tokens of `scene_encoder`, diffusion time (B,) in 0..1, seeds (B,) int64.
-        "diffusion" is MVSD's L_d, "style" its L_sty (on magnitudes), "envelope" the squared error of the scene's
-        energy envelope in units of 20 dB.
+        "diffusion" is MVSD's L_d, "style" its L_sty (on magnitudes). Of generated speech, "different" and "added" are
+        what the ear makes of the error (`mvsd.auditory`).
         """
         level = _level(source)
         condition = self._condition(source / level, tokens)
@@ -131,10 +133,22 @@ class Converter(nn.Module):
             "diffusion": self.denoiser.loss(clean, denoised, time),
             "style": (magnitude(denoised) - magnitude(clean)).abs().mean((1, 2)),
         }
-        if self.envelope is not None:
-            error = self.envelope(tokens) - self.envelope.measure(clean)
-            losses["envelope"] = error.square().mean((1, 2))
+        if self.envelope is None:
+            estimate = self.spectrogram.decode(denoised, target.shape[-1])
+            losses["different"], losses["added"] = self.auditory(estimate, target / level)
         return losses
+
+    def envelope_loss(self, rir: Tensor, tokens: Tensor) -> Tensor:
+        """Squared error of the energy envelope that the scene predicts, in units of 20 dB: (B, R), (B, L, D) -> (B,).
+
+        It needs no diffusion: of all that is learned here it costs least and says most about the photo. Raises
+        ValueError where the converter generates speech.
+        """
+        if self.envelope is None:
+            raise ValueError("only a converter that generates a response predicts its envelope")
+        measured = self.envelope.measure(self.spectrogram.encode(_late(rir)))
+        error: Tensor = self.envelope(tokens) - measured
+        return error.square().mean((1, 2))
 
     def forward(
         self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "last"
@@ -176,28 +190,6 @@ class Converter(nn.Module):
         rir[0] += 1
         return rir
 
-    def convert(
-        self,
-        waveform: np.ndarray,
-        sample_rate: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> np.ndarray:
-        """Convert a recording: (T,) or (C, T) in -1..1 -> the same shape and rate, aligned to the sample.
-
-        `seed` chooses among the rooms that the photo leaves open, `steps` defaults to the model's own. Raises
-        MvsdError for another shape, and for samples that are not finite.
-        """
-        channels = np.atleast_2d(np.asarray(waveform, np.float32))
-        if waveform.ndim > 2 or not np.isfinite(channels).all():
-            raise MvsdError(
-                f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted"
-            )
-        blocks = self.convert_blocks([channels], sample_rate, len(channels), scene, seed=seed, steps=steps)
-        return np.concatenate(list(blocks), axis=1).reshape(waveform.shape)
-
     def convert_blocks(
         self,
         blocks: Iterable[np.ndarray],
@@ -208,24 +200,23 @@ class Converter(nn.Module):
         seed: int = 0,
         steps: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """Convert a stream of (C, n) blocks of any sizes in constant memory; as many samples come out as go in.
+        """See `Blockwise`; in constant memory, full band, all channels linked (`mvsd.fullband`)."""
+        steps = steps or self.config.num_steps
+        if self.generates_response:
+            rir = self.response(scene, seed=seed, steps=steps)
+            return convert_by_response(blocks, rir, sample_rate, seed=seed)
+        with torch.inference_mode(), self._evaluating():
+            tokens = self.tokens([scene])
 
-        Only what the converter changes is computed at 16 kHz, then resampled and added to the recording, which
-        therefore keeps its rate, its alignment, and its band above 8 kHz as it was.
-        """
-        kept: list[np.ndarray] = []
+        def estimate(window: np.ndarray, index: int) -> np.ndarray:
+            with torch.inference_mode(), self._evaluating():
+                source = torch.from_numpy(window[None]).to(tokens.device)
+                seeds = torch.tensor([seed * 1_000_003 + index])
+                converted: np.ndarray = self.estimate(source, tokens, seeds, num_steps=steps)[0].cpu().numpy()
+            return converted
 
-        def keep() -> Iterator[np.ndarray]:
-            for block in blocks:
-                kept.append(block)
-                yield block
-
-        low = resample_blocks(keep(), sample_rate, SAMPLE_RATE, num_channels)
-        change = self._changes(low, num_channels, scene, seed, steps or self.config.num_steps)
-        for block in resample_blocks(change, SAMPLE_RATE, sample_rate, num_channels):
-            original, kept[:] = take(kept, block.shape[1])
-            yield original + block[:, : original.shape[1]]
-        yield from kept
+        size, overlap = self.config.num_samples, self.config.overlap
+        return convert_by_estimate(blocks, estimate, sample_rate, num_channels, size=size, overlap=overlap)
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and configuration into one safetensors file, whole or not at all.
@@ -273,29 +264,43 @@ class Converter(nn.Module):
             raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
         return converter.to(device).eval()
 
-    def _changes(
-        self, blocks: Iterable[np.ndarray], num_channels: int, scene: Scene | None, seed: int, steps: int
-    ) -> Iterator[np.ndarray]:
-        """Estimate minus source at 16 kHz, block by block."""
-        if self.generates_response:
-            late = self.response(scene, seed=seed, steps=steps)
-            late[0] -= 1
-            yield from convolve_blocks(blocks, late)
-            return
-        with torch.inference_mode(), self._evaluating():
-            tokens = self.tokens([scene])
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> Converter:
+        """Read a model file, a folder of `save_pretrained`, or a Hub id "user/model" (a download, kept in the cache).
 
-        def change(window: np.ndarray, index: int) -> np.ndarray:
-            if not window.any():
-                return np.zeros_like(window)
-            with torch.inference_mode(), self._evaluating():
-                source = torch.from_numpy(window).to(tokens.device)
-                seeds = torch.tensor([seed * 1_000_003 + index] * num_channels)
-                estimate = self.estimate(source, tokens.expand(num_channels, -1, -1), seeds, num_steps=steps)
-            changed: np.ndarray = estimate.cpu().numpy() - window
-            return changed
+        Raises ModelFileError where there is none, or one that is not ours.
+        """
+        from mvsd.hub import find_model
 
-        yield from overlap_windows(blocks, change, self.config.num_samples, self.config.overlap)
+        path = find_model(name_or_path, revision=revision, token=token, local_files_only=local_files_only)
+        return cls.load(path, device)
+
+    def save_pretrained(self, folder: str | Path, *, run: str | Path | None = None) -> None:
+        """Write model, configuration and card into a folder as on the Hub; `run` is the training run's folder."""
+        from mvsd.hub import save_pretrained
+
+        save_pretrained(self, folder, run=run)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        run: str | Path | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload model and card to the Hub as "user/model"; returns the commit's address. See `mvsd.hub.push`."""
+        from mvsd.hub import push
+
+        return push(self, repo_id, run=run, private=private, token=token)
 
     def _condition(self, source: Tensor, tokens: Tensor) -> Condition:
         if self.envelope is not None:
@@ -321,13 +326,13 @@ class Converter(nn.Module):
 
 
 def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Converter:
-    """Load a converter: "reverberator" or "dereverberator" as shipped, or a model file.
+    """Load a converter: "reverberator" or "dereverberator" as shipped, a model file, or as `from_pretrained` does.
 
-    Raises ModelFileError as `Converter.load` does.
+    Raises ModelFileError where there is none, or one that is not ours.
     """
     if str(name_or_path) in SHIPPED:
         return Converter.load(Path(__file__).parent / "weights" / f"{name_or_path}.safetensors", device)
-    return Converter.load(name_or_path, device)
+    return Converter.from_pretrained(name_or_path, device=device)
 
 
 class _Evaluating:

@@ -2,6 +2,7 @@
 
 MvsdError
 ├── AudioFileError      a sound file cannot be read or written
+├── VideoFileError      a video cannot be read or written
 ├── PhotoError          a photo or depth map cannot be used
 ├── ModelFileError      a model file is corrupt or not ours
 ├── ConfigError         a configuration has an unknown key or a value out of range
@@ -20,6 +21,10 @@ class MvsdError(Exception):
 
 class AudioFileError(MvsdError):
     """A sound file cannot be read or written."""
+
+
+class VideoFileError(MvsdError):
+    """A video cannot be read or written."""
 
 
 class PhotoError(MvsdError):

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
 from mvsd.audio import AudioReader, AudioWriter
-from mvsd.errors import OutputExistsError
+from mvsd.blockwise import BlockConverter
+from mvsd.errors import NotMeasurable, OutputExistsError
+from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
 
 Block = NDArray[Any]
-
-
-class BlockConverter(Protocol):
-    """What a converter must do for its files to be handled here; ours and every baseline does."""
-
-    def convert_blocks(
-        self,
-        blocks: Iterable[Block],
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[Block]:
-        """Blocks (C, n) -> blocks (C, m) with as many samples in all."""
-        ...
 
 
 @dataclass(frozen=True)
 class ConversionReport:
     """What was converted.
 
-    Samples per channel, rate in Hz, channels, length in seconds, and the gain (<= 0 dB) that kept the output
-    from clipping.
+    Samples per channel, rate in Hz, channels, length in seconds, and the gain in dB that was applied to the whole
+    output: to keep the level that was asked for, and to keep it from clipping.
     """
 
     num_samples: int
@@ -56,38 +41,55 @@ def convert_file(
     *,
     seed: int = 0,
     steps: int | None = None,
+    level: Level = "keep",
     force: bool = False,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> ConversionReport:
     """Converts a sound file of any length; rate, channels, length and, where possible, sample format stay.
+
+    `level` says what stays equal: "keep" the gain (the output is lowered only where it would clip), "peak" the largest
+    sample, "lufs" the integrated loudness (ITU-R BS.1770-4). The gain, one for the whole file, is found while the
+    output waits in a temporary file, and where it would clip a lower one is taken; the report says which.
 
     `progress` is called with the seconds done and the seconds in all (None while unknown). With `force` the
     output may be the source itself: it is replaced only when the whole conversion is on the disk.
 
     Raises `AudioFileError` for a source that cannot be read or an output that cannot be written,
     `OutputExistsError` for an existing output without `force`, `RuntimeError` if the converter returns
-    another number of samples.
+    another number of samples, `MvsdError` for an unknown `level`, or a recording that has none to keep (silence; less
+    than 0.4 s for "lufs").
     """
     with AudioReader(source_path) as reader:
         _require_other_file(Path(source_path), Path(output_path), force)
         rate, channels = reader.sample_rate, reader.channels
         seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate
+        before, after = (level_meter(level, rate, channels) for _ in range(2))
         num_read = 0
 
         def source() -> Iterator[Block]:
             nonlocal num_read
             for block in reader.blocks():
                 num_read += block.shape[1]
+                before.add(block)
                 yield block
 
         with AudioWriter(output_path, rate, channels, subtype=reader.subtype, force=force) as writer:
             for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
                 writer.write(block)
+                after.add(block)
                 if progress is not None:
                     progress(writer.num_samples / rate, seconds_in_all)
             if writer.num_samples != num_read:
                 raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
+            writer.gain_db = _gain_db(Path(source_path), level, before, after)
     return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db)
+
+
+def _gain_db(path: Path, level: Level, before: Meter, after: Meter) -> float:
+    try:
+        return before.level_db() - after.level_db()
+    except NotMeasurable as error:
+        raise NotMeasurable(f"{path}: its level cannot be kept by {level!r}: {error}; use 'keep'") from error
 
 
 def _require_other_file(source: Path, output: Path, force: bool) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from scipy.signal import oaconvolve
+from scipy import fft
 
 from mvsd.audio import rechunk
+
+_MIN_FFT_SIZE = 2**14
 
 
 def overlap_windows(
@@ -37,18 +39,23 @@ def overlap_windows(
 
 
 def convolve_blocks(blocks: Iterable[np.ndarray], rir: np.ndarray) -> Iterator[np.ndarray]:
-    """Convolve a stream of (C, n) blocks with rir (R,) by overlap-add; the tail after the stream's end is cut."""
-    pending: np.ndarray | None = None
-    for block in blocks:
-        if block.shape[1] == 0:
-            continue
-        result = oaconvolve(block, rir[None], axes=1).astype(np.float32)
-        if pending is not None:
-            shared = min(pending.shape[1], result.shape[1])
-            result[:, :shared] += pending[:, :shared]
-            result = np.concatenate([result, pending[:, shared:]], axis=1)
-        yield result[:, : block.shape[1]]
-        pending = result[:, block.shape[1] :]
+    """Convolve a stream of (C, n) blocks with rir (R,) by overlap-add; the tail after the stream's end is cut.
+
+    Sample 0 of `rir`, the direct sound, is applied as a plain factor, so that a direct sound of 1 leaves the recording
+    exactly as it is. The result does not depend on how the stream is cut into blocks.
+    """
+    late = np.array(rir, np.float64)
+    direct, late[0] = np.float32(late[0]), 0.0
+    size = fft.next_fast_len(max(2 * len(late), _MIN_FFT_SIZE), real=True)
+    spectrum = fft.rfft(late, size)
+    pending = np.zeros((1, 0))
+    for block in rechunk(blocks, size - len(late) + 1):
+        num_samples = block.shape[1]
+        result = fft.irfft(fft.rfft(block.astype(np.float64), size) * spectrum, size)
+        result = result[:, : num_samples + len(late) - 1]
+        result[:, : pending.shape[1]] += pending
+        yield direct * block + result[:, :num_samples].astype(np.float32)
+        pending = result[:, num_samples:]
 
 
 def take(blocks: list[np.ndarray], num_samples: int) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -1,0 +1,131 @@
+"""What every converter that works block by block has in common, be it a model or one that wraps another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from mvsd.audio import resample_blocks
+from mvsd.errors import MvsdError
+from mvsd.scene import Scene
+from mvsd.streaming import take
+
+CORE_RATE = 16_000
+
+Waveform = TypeVar("Waveform", np.ndarray, torch.Tensor)
+"""An array or a tensor; what comes back is of the same kind."""
+
+Blocks = Iterable[np.ndarray]
+
+
+class BlockConverter(Protocol):
+    """What a converter must do to be wrapped by another, and to have its files handled; every baseline does."""
+
+    def convert_blocks(
+        self,
+        blocks: Blocks,
+        sample_rate: int,
+        num_channels: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Blocks (C, n) -> blocks (C, m) with as many samples in all."""
+        ...
+
+
+class ResponseConverter(BlockConverter, Protocol):
+    """A converter that generates a room's response and convolves with it."""
+
+    def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
+        """The response (R,) at 16 kHz, its direct sound at sample 0."""
+        ...
+
+
+class Blockwise(ABC):
+    """A converter that says how it treats a stream of blocks; whole recordings follow from that."""
+
+    @abstractmethod
+    def convert_blocks(
+        self,
+        blocks: Blocks,
+        sample_rate: int,
+        num_channels: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Convert a stream of (C, n) blocks of any sizes; as many samples come out as go in."""
+
+    def convert(
+        self,
+        waveform: Waveform,
+        sample_rate: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Waveform:
+        """Convert a recording: (T,) or (C, T) in -1..1 -> the same shape and rate, aligned to the sample.
+
+        An array gives an array, a tensor a tensor on the same device (without a gradient), float32 in both cases.
+        `seed` chooses among what the scene leaves open, `steps` defaults to the model's own. Raises MvsdError for
+        another shape, and for samples that are not finite.
+        """
+        if isinstance(waveform, torch.Tensor):
+            array = self._convert(waveform.detach().cpu().numpy(), sample_rate, scene, seed, steps)
+            return torch.from_numpy(array).to(waveform.device)
+        return self._convert(waveform, sample_rate, scene, seed, steps)
+
+    def _convert(
+        self, waveform: np.ndarray, sample_rate: int, scene: Scene | None, seed: int, steps: int | None
+    ) -> np.ndarray:
+        if waveform.ndim not in (1, 2) or not np.isfinite(waveform).all():
+            raise MvsdError(
+                f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted"
+            )
+        channels = np.atleast_2d(waveform).astype(np.float32)
+        blocks = self.convert_blocks([channels], sample_rate, len(channels), scene, seed=seed, steps=steps)
+        return np.concatenate([channels[:, :0], *blocks], axis=1).reshape(waveform.shape)
+
+
+def add_change(
+    blocks: Blocks, sample_rate: int, num_channels: int, change: Callable[[Blocks], Blocks]
+) -> Iterator[np.ndarray]:
+    """Add to a stream of (C, n) blocks what `change` makes of it at 16 kHz; as many samples come out as go in.
+
+    `change` maps a stream of (C, n) to one of the same length. Only its result is resampled, so the stream keeps its
+    rate, its alignment, and its band above 8 kHz as it was.
+    """
+    source, kept = _keeping(blocks)
+    low = resample_blocks(source, sample_rate, CORE_RATE, num_channels)
+    for block in resample_blocks(change(low), CORE_RATE, sample_rate, num_channels):
+        original, kept[:] = take(kept, block.shape[1])
+        yield original + block[:, : original.shape[1]]
+    yield from kept
+
+
+def beside(blocks: Blocks, convert: Callable[[Blocks], Blocks]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A stream and what `convert` makes of it, in step: pairs of (C, n) blocks, source and estimate."""
+    source, kept = _keeping(blocks)
+    for estimate in convert(source):
+        same, kept[:] = take(kept, estimate.shape[1])
+        yield same, estimate
+
+
+def _keeping(blocks: Blocks) -> tuple[Iterator[np.ndarray], list[np.ndarray]]:
+    """A stream, and the queue into which each of its blocks goes as it is read."""
+    kept: list[np.ndarray] = []
+
+    def keep() -> Iterator[np.ndarray]:
+        for block in blocks:
+            kept.append(block)
+            yield block
+
+    return keep(), kept
