@@ -1,18 +1,23 @@
-"""Commands that convert sound: reverb, dereverb, example."""
+"""Commands that convert sound: reverb, dereverb, transfer, response, example."""
 
 from __future__ import annotations
 
+import math
+from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvsd.cli.jobs import convert, require_usable
+from mvsd.cli.jobs import convert, convert_folder, require_scene, require_usable
 from mvsd.cli.options import (
     PHOTO_HELP,
+    SCENE_HELP,
     Depth,
     Device,
     Force,
+    Jobs,
     Model,
     Output,
     Seed,
@@ -23,60 +28,220 @@ from mvsd.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from mvsd.blockwise import BlockConverter
     from mvsd.converter import Converter
+    from mvsd.scene import Scene
+
+
+class Bits(str, Enum):
+    """Sample format of a response."""
+
+    float = "float"
+    pcm24 = "24"
+
+
+class Keep(str, Enum):
+    """What stays equal of a recording's level."""
+
+    keep = "keep"
+    peak = "peak"
+    lufs = "lufs"
+
+
+_MAX_GAIN_DB = 40
+
+Wet = Annotated[
+    float, typer.Option(max=_MAX_GAIN_DB, metavar="DB", help="Gain of what the room adds; -inf is none.")
+]
+WetLeft = Annotated[
+    float,
+    typer.Option("--wet", max=_MAX_GAIN_DB, metavar="DB", help="Level at which the removed room is left in."),
+]
+Dry = Annotated[float, typer.Option(max=_MAX_GAIN_DB, metavar="DB", help="Gain of the direct voice.")]
+Rt60 = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=10, metavar="SECONDS", help="Bend the room to this reverberation time (T20)."),
+]
+KeepEarly = Annotated[
+    float,
+    typer.Option(min=0, max=200, metavar="MS", help="Leave the early sound in, up to MS after the direct."),
+]
+Strength = Annotated[
+    float, typer.Option(min=0, max=1, help="0 leaves the recording as it is, 1 converts it wholly.")
+]
+Level = Annotated[
+    Keep, typer.Option(help="What stays equal: keep the gain, the highest peak, or the loudness in LUFS.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Warn if words or voice changed; needs the extra asr.")]
+Photo = Annotated[Path | None, typer.Option(metavar="PHOTO", help=SCENE_HELP)]
 
 
 def reverb(
     source: Source,
-    scene: Annotated[Path, typer.Option(metavar="PHOTO", help=PHOTO_HELP)],
     out: Output,
+    scene: Photo = None,
     depth: Depth = None,
+    wet: Wet = 0,
+    dry: Dry = 0,
+    rt60: Rt60 = None,
+    strength: Strength = 1,
     save_response: Annotated[
         Path | None, typer.Option(metavar="IR.wav", help="Also write the room's impulse response, 16 kHz.")
     ] = None,
+    level: Level = Keep.keep,
+    check: Check = False,
     seed: Seed = 0,
     steps: Steps = None,
     device: Where = Device.auto,
     model: Model = None,
+    jobs: Jobs = 1,
     force: Force = False,
 ) -> None:
-    """Put a dry voice into the room on a photo."""
-    from mvsd.audio import save_audio
-    from mvsd.scene import Scene
+    """Put a dry voice into the room on a photo, or a video's sound into the rooms that it shows."""
+    if source.is_dir():
+        _load("reverberator", model, device)  # a model that cannot be read says so once
+        convert_folder(reverb, **locals())
+        return
+    from mvsd.amount import response_of, reverberation
+    from mvsd.responses import write_response
 
     if save_response is not None and save_response.resolve() == out.resolve():
         raise typer.BadParameter("--save-response and --out are the same file")
+    require_scene(scene, out)
     require_usable(source, out, save_response, force)
-    room = Scene.open(scene, depth)
-    converter = _load("reverberator", model, device)
-    # A model without a response says so here, before anything is written.
-    response = None if save_response is None else converter.response(room, seed=seed, steps=steps)
-    convert(converter, source, out, room, seed=seed, steps=steps, force=force)
+    room = _open(scene, depth)
+    drawn = _load("reverberator", model, device)
+    converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60, strength=strength)
+    response = None
+    if save_response is not None:
+        # A model without a response says so here, before anything is written.
+        response = response_of(converter).response(room, seed=seed, steps=steps)
+    _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
+    if rt60 is not None and room is not None:
+        _tell_rooms(converter, drawn, room, seed, steps)
     if save_response is not None and response is not None:
-        save_audio(save_response, response, 16_000, subtype="FLOAT", force=force)
+        write_response(save_response, response, 16_000, force=force)
         typer.echo(save_response)
 
 
 def dereverb(
     source: Source,
     out: Output,
-    scene: Annotated[Path | None, typer.Option(metavar="PHOTO", help=PHOTO_HELP)] = None,
+    scene: Photo = None,
     depth: Depth = None,
+    wet: WetLeft = -math.inf,
+    dry: Dry = 0,
+    keep_early: KeepEarly = 0,
+    strength: Strength = 1,
+    level: Level = Keep.keep,
+    check: Check = False,
+    seed: Seed = 0,
+    steps: Steps = None,
+    device: Where = Device.auto,
+    model: Model = None,
+    jobs: Jobs = 1,
+    force: Force = False,
+) -> None:
+    """Take the room out of a recording; a photo of the room is optional."""
+    if source.is_dir():
+        _load("dereverberator", model, device)  # a model that cannot be read says so once
+        convert_folder(dereverb, **locals())
+        return
+    from mvsd.amount import dereverberation
+
+    if depth is not None and scene is None:
+        raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
+    require_usable(source, out, None, force)
+    room = _open(scene, depth)
+    converter = dereverberation(
+        _load("dereverberator", model, device),
+        wet_db=wet,
+        dry_db=dry,
+        keep_early_ms=keep_early,
+        strength=strength,
+    )
+    _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
+
+
+def transfer(
+    source: Source,
+    target_scene: Annotated[
+        Path, typer.Option("--to", metavar="PHOTO", help=f"The room to go to. {SCENE_HELP}")
+    ],
+    out: Output,
+    source_scene: Annotated[
+        Path | None, typer.Option("--from", metavar="PHOTO", help="The room of IN; without it, blindly.")
+    ] = None,
+    wet: Wet = 0,
+    dry: Dry = 0,
+    rt60: Rt60 = None,
+    strength: Strength = 1,
+    level: Level = Keep.keep,
+    check: Check = False,
+    seed: Seed = 0,
+    steps: Steps = None,
+    device: Where = Device.auto,
+    dereverberator: Model = None,
+    reverberator: Model = None,
+    jobs: Jobs = 1,
+    force: Force = False,
+) -> None:
+    """Move a recording from its room into the room on a photo."""
+    if source.is_dir():
+        convert_folder(transfer, photo="target_scene", **locals())
+        return
+    from mvsd.amount import Mix, reverberation
+    from mvsd.transfer import Transfer
+
+    require_usable(source, out, None, force)
+    old, new = _open(source_scene), _open(target_scene)
+    drawn = _load("reverberator", reverberator, device)
+    into = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
+    converter = Transfer(_load("dereverberator", dereverberator, device), into, old)
+    mixed = converter if strength == 1 else Mix.strength(converter, strength)
+    _convert(mixed, source, out, new, seed=seed, steps=steps, level=level, check=check, force=force)
+    if rt60 is not None:
+        _tell_rooms(into, drawn, new, seed, steps)
+
+
+def response(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help=PHOTO_HELP)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="IR.wav", help="Sound file to write.")],
+    depth: Depth = None,
+    rate: Annotated[int, typer.Option(min=8000, max=384_000, help="Samples per second.")] = 48_000,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.02, max=60, help="Length; by default that of the decay.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, max=999, metavar="N", help="Draws to choose from: IR-1.wav to IR-N.wav.")
+    ] = 1,
+    bits: Annotated[Bits, typer.Option(help="Sample format.")] = Bits.float,
+    wet: Wet = 0,
+    dry: Dry = 0,
+    rt60: Rt60 = None,
     seed: Seed = 0,
     steps: Steps = None,
     device: Where = Device.auto,
     model: Model = None,
     force: Force = False,
 ) -> None:
-    """Take the room out of a recording; a photo of the room is optional."""
-    from mvsd.scene import Scene
+    """Write the impulse response of the room on a photo, for any convolution plug-in."""
+    from mvsd.amount import reverberation
+    from mvsd.audio import AudioWriter
+    from mvsd.responses import describe_response, room_response, write_response
 
-    if depth is not None and scene is None:
-        raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
-    require_usable(source, out, None, force)
-    room = None if scene is None else Scene.open(scene, depth)
-    converter = _load("dereverberator", model, device)
-    convert(converter, source, out, room, seed=seed, steps=steps, force=force)
+    subtype = "FLOAT" if bits is Bits.float else "PCM_24"
+    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(1, count + 1)]
+    for path in paths:
+        AudioWriter(path, rate, 1, subtype=subtype, force=force)
+    room = _open(photo, depth)
+    converter = reverberation(_load("reverberator", model, device), wet_db=wet, dry_db=dry, rt60=rt60)
+    for own_seed, path in enumerate(paths, seed):
+        rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
+        gain_db = write_response(path, rir, rate, subtype=subtype, force=force)
+        typer.echo(f"{path}: seed {own_seed}, {describe_response(rir, rate)}")
+        if gain_db != 0:
+            typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
 
 
 def example(
@@ -95,7 +260,49 @@ def example(
         typer.echo(path)
 
 
+@lru_cache(maxsize=2)
 def _load(name: str, model: Path | None, device: Device) -> Converter:
     from mvsd.converter import load
 
     return load(name if model is None else model, choose_device(device))
+
+
+def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:
+    from mvsd.scene import Scene
+
+    return None if photo is None else Scene.open(photo, depth)
+
+
+def _tell_rooms(
+    converter: BlockConverter, drawn: BlockConverter, room: Scene | None, seed: int, steps: int | None
+) -> None:
+    """Say what is measured on the response that was applied, and on the one that was drawn."""
+    from mvsd.amount import response_of
+    from mvsd.responses import describe_response
+
+    after, before = (
+        describe_response(response_of(each).response(room, seed=seed, steps=steps), 16_000)
+        for each in (converter, drawn)
+    )
+    typer.echo(f"room: {after}; as drawn: {before}", err=True)
+
+
+def _convert(
+    converter: BlockConverter,
+    source: Path,
+    out: Path,
+    scene: Scene | None,
+    *,
+    seed: int,
+    steps: int | None,
+    level: Keep,
+    check: bool,
+    force: bool,
+) -> None:
+    """Convert a file; with `check`, warn of what it changed that it should not have."""
+    from mvsd.check import Checked
+
+    checked = Checked(converter) if check else None
+    convert(checked or converter, source, out, scene, seed=seed, steps=steps, level=level.value, force=force)
+    for warning in checked.check.warnings() if checked else ():
+        typer.echo(f"warning: {out}: {warning}", err=True)

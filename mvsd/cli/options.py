@@ -24,12 +24,13 @@ class Device(str, Enum):
 
 
 PHOTO_HELP = "Photo or panorama of the room: JPEG, PNG or WebP."
+SCENE_HELP = f"{PHOTO_HELP} For a folder, one for all or a folder of photos with the recordings' names."
 
 Source = Annotated[
-    Path, typer.Argument(metavar="IN", help="Recording: any sound file, any rate, any length.")
+    Path, typer.Argument(metavar="IN", help="Recording of any rate and length, video, or folder of them.")
 ]
 Output = Annotated[
-    Path, typer.Option("--out", "-o", metavar="OUT", help="Sound file to write, as long as IN to the sample.")
+    Path, typer.Option("--out", "-o", metavar="OUT", help="What to write, as long as IN to the sample.")
 ]
 Depth = Annotated[
     Path | None,
@@ -42,6 +43,10 @@ Where = Annotated[
 ]
 Model = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Model file; by default the one that comes with mvsd.")
+]
+Jobs = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Files of a folder at a time, each in a process of one thread."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 
@@ -64,7 +69,7 @@ def progress_bar(what: str) -> Iterator[Callable[[float, float | None], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # this one, also while it is redirected
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,91 @@
+"""A room's impulse response as a file of its own, for any convolution plug-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvsd.acoustics import decay_time, drr_db
+from mvsd.amount import response_of
+from mvsd.audio import AudioWriter
+from mvsd.blockwise import BlockConverter
+from mvsd.errors import MvsdError, NotMeasurable
+from mvsd.fullband import extend_response
+from mvsd.scene import Scene
+
+RATE_RANGE = (8000, 384_000)  # Hz
+MAX_SECONDS = 60.0
+
+_FADE_SECONDS = 0.01
+
+
+def room_response(
+    reverberator: BlockConverter,
+    scene: Scene | None,
+    sample_rate: int,
+    *,
+    seconds: float | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+) -> NDArray[np.float32]:
+    """The response (R,) with which `reverberator` convolves a recording at `sample_rate`, amounts included.
+
+    The direct sound is at sample 0, 1 unless an amount changed it. `seconds` cuts it, with a fade of 10 ms, or adds
+    silence; by default it is as long as it is.
+
+    Raises:
+        MvsdError: the reverberator has no response, or rate or length are out of range.
+    """
+    low, high = RATE_RANGE
+    if not low <= sample_rate <= high:
+        raise MvsdError(f"a rate of {sample_rate} Hz was asked for; {low} to {high} Hz is wanted")
+    if seconds is not None and not _FADE_SECONDS <= seconds <= MAX_SECONDS:
+        raise MvsdError(
+            f"{seconds:g} s of response were asked for; {_FADE_SECONDS:g} to {MAX_SECONDS:g} s is wanted"
+        )
+    rir = response_of(reverberator).response(scene, seed=seed, steps=steps)
+    rir = extend_response(rir, sample_rate, seed=seed)
+    if seconds is None:
+        return rir
+    num_samples, fade = round(seconds * sample_rate), round(_FADE_SECONDS * sample_rate)
+    if num_samples < len(rir):
+        rir = rir[:num_samples].copy()
+        rir[-fade:] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32)) ** 2
+    return np.pad(rir, (0, num_samples - len(rir)))
+
+
+def describe_response(rir: NDArray[np.floating], sample_rate: int) -> str:
+    """What is measured on a response: "T20 0.53 s, T30 0.55 s, DRR -2.1 dB"; what cannot be had is "not measurable"."""
+    measures: dict[str, Callable[[], str]] = {
+        "T20": lambda: f"{decay_time(rir, sample_rate, 'T20'):.2f} s",
+        "T30": lambda: f"{decay_time(rir, sample_rate, 'T30'):.2f} s",
+        "DRR": lambda: f"{drr_db(rir, sample_rate):.1f} dB",
+    }
+    parts = []
+    for name, measure in measures.items():
+        try:
+            parts.append(f"{name} {measure()}")
+        except NotMeasurable:
+            parts.append(f"{name} not measurable")
+    return ", ".join(parts)
+
+
+def write_response(
+    path: str | Path,
+    rir: NDArray[np.floating],
+    sample_rate: int,
+    *,
+    subtype: str = "FLOAT",
+    force: bool = False,
+) -> float:
+    """Write a response (R,) whole or not at all; returns the gain in dB (<= 0) that kept it from clipping.
+
+    `subtype` is that of `AudioWriter`: FLOAT never clips, PCM_24 is lowered where a reflection is louder than full
+    scale. Raises AudioFileError and OutputExistsError as `AudioWriter` does.
+    """
+    with AudioWriter(path, sample_rate, 1, subtype=subtype, force=force) as writer:
+        writer.write(np.asarray(rir, np.float32)[None])
+    return writer.gain_db

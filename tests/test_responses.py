@@ -1,0 +1,135 @@
+"""A room's response as a file: what a convolution with it gives is what the converter gives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Models
+from scipy.io import wavfile
+
+from mvsd.acoustics import convolve
+from mvsd.amount import Mix, Rt60
+from mvsd.blockwise import BlockConverter
+from mvsd.converter import load
+from mvsd.errors import AudioFileError, MvsdError, OutputExistsError
+from mvsd.responses import describe_response, room_response, write_response
+from mvsd.scene import Scene
+
+RATE = 16_000
+SCENE = Scene(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
+
+
+def decaying(rt60: float = 0.4, drr: float = -3.0, num_samples: int = RATE) -> np.ndarray:
+    """Noise under an exponential after a direct sound of 1, with a direct-to-reverberant ratio."""
+    tail = np.random.default_rng(1).standard_normal(num_samples) * 10 ** (
+        -3 * np.arange(num_samples) / RATE / rt60
+    )
+    tail[:48] = 0
+    tail *= np.sqrt(10 ** (-drr / 10) / np.sum(tail**2))
+    tail[0] = 1
+    return tail.astype(np.float32)
+
+
+class Drawn:
+    """A response that is given."""
+
+    def __init__(self, rir: np.ndarray) -> None:
+        self.rir = rir
+
+    def response(self, *_: object, **__: object) -> np.ndarray:
+        return self.rir.copy()
+
+    def convert_blocks(self, *_: object, **__: object) -> object:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("rate", [8000, RATE, 44_100, 96_000])
+def test_convolution_with_it_is_the_conversion(tiny_models: Models, rate: int) -> None:
+    reverberator = load(tiny_models.reverberator)
+    mixed = Mix.into_room(reverberator, wet_db=-4, dry_db=2)
+    source = 0.1 * np.random.default_rng(2).standard_normal(rate // 2).astype(np.float32)
+    for converter in (reverberator, mixed):
+        rir = room_response(converter, SCENE, rate, seed=3)
+        expected = converter.convert(source, rate, SCENE, seed=3)
+        np.testing.assert_allclose(convolve(source, rir)[: len(source)], expected, atol=1e-4)
+    assert rir[0] == pytest.approx(10 ** (2 / 20), rel=0.1)
+    assert len(rir) == round(4096 * rate / RATE)
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_length(rate: int) -> None:
+    drawn: BlockConverter = Drawn(decaying())  # type: ignore[assignment]
+    whole = room_response(drawn, None, rate)
+    assert len(whole) == rate
+    short, long = (room_response(drawn, None, rate, seconds=seconds) for seconds in (0.25, 1.5))
+    assert (len(short), len(long)) == (rate // 4, 3 * rate // 2)
+    fade = rate // 100
+    assert np.array_equal(short[:-fade], whole[: rate // 4 - fade])
+    assert (np.abs(short[-fade:]) <= np.abs(whole[rate // 4 - fade : rate // 4]) + 1e-7).all()
+    assert short[-1] == pytest.approx(0, abs=1e-9)
+    assert np.array_equal(long, np.pad(whole, (0, rate // 2)))
+
+
+@pytest.mark.filterwarnings("ignore::scipy.io.wavfile.WavFileWarning")  # of the chunk with the peak
+def test_other_programs_read_it(tmp_path: Path) -> None:
+    rir = decaying(drr=-12)  # some reflection is louder than the direct sound
+    rir *= 1 / np.abs(rir[:1])
+    loud = max(1.0, float(np.abs(rir).max()))
+    for name, subtype in (("float.wav", "FLOAT"), ("fixed.wav", "PCM_24")):
+        gain_db = write_response(tmp_path / name, rir, 48_000, subtype=subtype)
+        assert soundfile.info(tmp_path / name).subtype == subtype
+        rate, samples = wavfile.read(tmp_path / name)
+        assert (rate, samples.shape) == (48_000, rir.shape)
+        if subtype == "FLOAT":
+            assert gain_db == 0
+            assert np.array_equal(samples, rir)
+        else:
+            assert gain_db == pytest.approx(-20 * np.log10(loud), abs=1e-6)
+            scaled = samples / 2**31  # scipy puts 24 bits into the upper part of 32
+            np.testing.assert_allclose(scaled, rir / loud, atol=2**-22)
+
+
+def test_existing_files_and_bad_names(tmp_path: Path) -> None:
+    path = tmp_path / "ir.wav"
+    write_response(path, decaying(), RATE)
+    with pytest.raises(OutputExistsError, match="--force"):
+        write_response(path, decaying(), RATE)
+    write_response(path, decaying(0.2), RATE, force=True)
+    assert np.array_equal(soundfile.read(path, dtype="float32")[0], decaying(0.2))
+    with pytest.raises(AudioFileError):
+        write_response(tmp_path / "ir.txt", decaying(), RATE)
+
+
+def t20(description: str) -> float:
+    match = re.match(r"T20 (\d+\.\d\d) s, T30 \d+\.\d\d s, DRR -?\d+\.\d dB$", description)
+    assert match
+    return float(match[1])
+
+
+def test_what_is_measured() -> None:
+    assert describe_response(decaying(0.4, drr=-3), RATE).endswith("DRR -3.0 dB")
+    assert t20(describe_response(decaying(0.4), RATE)) == pytest.approx(0.4, rel=0.06)
+    impulse = np.zeros(RATE, np.float32)
+    impulse[0] = 1
+    assert describe_response(impulse, RATE) == "T20 not measurable, T30 not measurable, DRR not measurable"
+
+
+def test_a_bent_room() -> None:
+    drawn: BlockConverter = Drawn(decaying())  # type: ignore[assignment]
+    rir = room_response(Rt60(drawn, 1.2), None, 48_000)
+    # The band above 8 kHz, which the air absorbs, is not part of what was asked for.
+    assert t20(describe_response(rir, 48_000)) == pytest.approx(1.2, rel=0.08)
+
+
+def test_out_of_range(tiny_models: Models) -> None:
+    drawn: BlockConverter = Drawn(decaying())  # type: ignore[assignment]
+    with pytest.raises(MvsdError, match="a rate of 4000 Hz"):
+        room_response(drawn, None, 4000)
+    with pytest.raises(MvsdError, match="0 s of response"):
+        room_response(drawn, None, RATE, seconds=0)
+    with pytest.raises(MvsdError, match="generates"):
+        room_response(load(tiny_models.dereverberator), None, RATE)
