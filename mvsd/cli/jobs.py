@@ -1,50 +1,179 @@
-"""One conversion as the command line runs it: checks first, then a progress bar, then how long it took."""
+"""Conversions as the command line runs them: one file with a progress bar, or every file of a folder."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mvsd.cli.options import progress_bar
+from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
-    from mvsd.converter import Converter
+    from mvsd.blockwise import BlockConverter
+    from mvsd.folders import FolderReport
+    from mvsd.level import Level
     from mvsd.scene import Scene
+
+# Of the options, what an output does not depend on.
+_WITHOUT_INFLUENCE = ("check", "device")
 
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> None:
     """Raise for files that cannot be read or written, before the time is spent on a model."""
     from mvsd.audio import AudioReader, AudioWriter
+    from mvsd.container import is_container
+    from mvsd.video import check_video
 
-    with AudioReader(source) as reader:
-        AudioWriter(out, reader.sample_rate, reader.channels, force=force)
+    if is_container(out):
+        check_video(source, out, force=force)
+    else:
+        with AudioReader(source) as reader:
+            AudioWriter(out, reader.sample_rate, reader.channels, force=force)
     if response is not None:
         AudioWriter(response, 16_000, 1, force=force)
 
 
+def require_scene(scene: Path | None, out: Path) -> None:
+    """Raise for a conversion that needs a photo and has none; a video brings its own."""
+    from mvsd.container import is_video
+
+    if scene is None and not is_video(out):
+        raise typer.BadParameter("--scene is missing: a photo of the room is needed, unless OUT is a video")
+
+
 def convert(
-    converter: Converter,
+    converter: BlockConverter,
     source: Path,
     out: Path,
     scene: Scene | None,
     *,
     seed: int,
     steps: int | None,
+    level: Level = "keep",
     force: bool,
 ) -> None:
-    """Convert a sound file and say what was done."""
+    """Convert a sound file or a video and say what was done; without a scene, a video shows its own."""
+    from mvsd.container import is_container
     from mvsd.files import convert_file
+    from mvsd.video import VideoReport, convert_video
 
     started = perf_counter()
+    function: Callable[..., Any] = convert_video if is_container(out) else convert_file
     with progress_bar("converting") as progress:
-        report = convert_file(
-            converter, source, out, scene, seed=seed, steps=steps, force=force, progress=progress
+        report = function(
+            converter, source, out, scene, seed=seed, steps=steps, level=level, force=force, progress=progress
         )
     seconds = perf_counter() - started
     factor = seconds / max(report.seconds, 1e-9)
     typer.echo(f"{out}: {report.seconds:.2f} s in {seconds:.2f} s, real-time factor {factor:.2f}")
-    if report.gain_db != 0:
+    if isinstance(report, VideoReport):
+        if report.changes:
+            times = ", ".join(f"{time:.2f}" for time in report.changes)
+            typer.echo(f"{out}: the room changes at {times} s", err=True)
+        for stream in report.dropped:
+            typer.echo(f"warning: {out} cannot hold {stream}; it is left out", err=True)
+    if level == "keep" and report.gain_db != 0:
         typer.echo(f"warning: {out} is lowered by {-report.gain_db:.1f} dB so as not to clip", err=True)
+    elif level != "keep":
+        typer.echo(f"{out}: a gain of {report.gain_db:+.1f} dB for the level ({level})", err=True)
+
+
+def convert_folder(
+    command: Callable[..., None],
+    *,
+    source: Path,
+    out: Path,
+    jobs: int,
+    force: bool,
+    photo: str = "scene",
+    **options: Any,
+) -> None:
+    """Run a command for every recording below a folder, as if it were called for each with the same options.
+
+    `options` are all the command's others; that called `photo` is a photo, a folder of photos, or None. Raises
+    MvsdError if a file failed, when all others are done.
+    """
+    from mvsd.folders import RESULTS, convert_folder
+
+    scene = options.pop(photo)
+    if options.get("save_response") is not None:
+        raise typer.BadParameter("--save-response is for one recording, and IN is a folder")
+    if options.get("depth") is not None and (scene is None or scene.is_dir()):
+        raise typer.BadParameter("--depth belongs to a photo; give that as --scene")
+    run = _Command(command, photo, tuple(options.items()))
+    try:
+        with progress_bar("converting") as progress:
+            report = convert_folder(
+                run,
+                source,
+                out,
+                scene,
+                settings=_settings(command, options),
+                jobs=jobs,
+                force=force,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo("what is done is kept; the same command goes on from here", err=True)
+        raise
+    _tell(report, out / RESULTS)
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command with its options, to be called for one file after the other, here or in another process."""
+
+    command: Callable[..., None]
+    photo: str
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, source: Path, output: Path, scene: Path | None) -> str:
+        """Returns what the command warns of."""
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+                self.command(
+                    source=source, out=output, jobs=1, force=True, **{self.photo: scene}, **dict(self.options)
+                )
+        except typer.BadParameter as error:
+            raise MvsdError(error.message) from error
+        return "; ".join(line.removeprefix("warning: ") for line in said.getvalue().splitlines())
+
+
+def _settings(command: Callable[..., None], options: dict[str, Any]) -> str:
+    """Everything but recording and photo that an output follows from, as one line."""
+    import mvsd
+    from mvsd.folders import stamp
+
+    def text(value: Any) -> str:
+        return f"{value} {stamp(value)}" if isinstance(value, Path) else str(value)
+
+    chosen = {name: text(value) for name, value in options.items() if name not in _WITHOUT_INFLUENCE}
+    return json.dumps({"command": command.__name__, "version": mvsd.__version__, **chosen})
+
+
+def _tell(report: FolderReport, results: Path) -> None:
+    """Print the table; raise MvsdError if a file failed."""
+    for note in report.notes:
+        typer.echo(f"note: {note}", err=True)
+    for row in report.rows:
+        if row.status == "converted" and row.message:
+            typer.echo(f"{row.file}: {row.message}", err=True)
+    for row in report.rows:
+        if row.status == "failed":
+            typer.echo(f"failed: {row.file}: {row.message}", err=True)
+    for status in ("converted", "kept", "failed"):
+        typer.echo(f"{status:<10}{report.count(status):>8}")
+    typer.echo(f"{len(report.rows)} files in {report.seconds:.1f} s; what became of each: {results}")
+    if num_failed := report.count("failed"):
+        raise MvsdError(
+            f"{num_failed} of {len(report.rows)} files failed; the reasons are above and in {results}"
+        )

@@ -1,0 +1,180 @@
+"""The sound of a video: read on the video's clock, and encoded so that it stays on it.
+
+Time 0 of the container is sample 0. Sound that starts later gets silence before it, sound that a player would not play
+(before time 0, a codec's priming, a cut by an edit list) is left out, and a gap in the timestamps is filled with
+silence. So sample n is heard at n / rate seconds, whatever the container, and the new track always starts at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvsd.audio import resample_blocks
+from mvsd.container import open_input
+from mvsd.errors import VideoFileError
+
+Waveform = NDArray[np.float32]
+
+# A lost packet is 20 ms and more; Matroska rounds to 1 ms, and some recorders' clocks are uneven by a few.
+GAP_SECONDS = 0.015
+_MAX_GAP_SECONDS = 86_400.0
+_SILENCE = 2**16  # samples in a block of it
+_LOSSY_BITS_PER_SECOND = 96_000  # and channel: hard to tell from the original, in AAC and in Opus
+_LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "wavpack", "truehd", "mlp")
+# What the new sound is encoded with: where the old one is lossless, and else.
+_CODECS = {
+    "mp4": ("alac", "aac"),
+    "mov": ("pcm_s24le", "aac"),
+    "matroska": ("flac", "libopus"),
+    "webm": ("libopus", "libopus"),
+}
+_SAMPLE_FORMATS = {"alac": "s32p", "pcm_s24le": "s32", "flac": "s32", "aac": "fltp", "libopus": "flt"}
+_RATES = {
+    "aac": (
+        96_000,
+        88_200,
+        64_000,
+        48_000,
+        44_100,
+        32_000,
+        24_000,
+        22_050,
+        16_000,
+        12_000,
+        11_025,
+        8000,
+        7350,
+    ),
+    "libopus": (48_000, 24_000, 16_000, 12_000, 8000),
+}
+
+
+class Soundtrack:
+    """The first audio stream of a video, in blocks.
+
+    Attributes: `sample_rate` in Hz, `channels`, `layout` in FFmpeg's words, `codec` (its decoder's name), `seconds` (of
+    the whole file, None if it does not say).
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with open_input(self.path) as container:
+            sound = container.streams.audio[0].codec_context
+            self.sample_rate, self.channels = sound.sample_rate, sound.channels
+            self.layout, self.codec = sound.layout.name, sound.name
+            self.seconds = None if container.duration is None else container.duration / 1e6
+
+    def blocks(self) -> Iterator[Waveform]:
+        """The samples from time 0, in blocks (C, n) of varying length.
+
+        Raises `VideoFileError` where the sound is damaged or cut short, holds NaN or infinity, or no samples.
+        """
+        position = 0
+        for time, samples in self._decoded():
+            start = position if time is None else round(time * self.sample_rate)
+            gap = start - position
+            if gap and (position == 0 or abs(gap) > GAP_SECONDS * self.sample_rate):
+                yield from self._silence(gap)
+                samples = samples[:, max(0, -gap) :]
+                position += max(0, gap)
+            if not np.isfinite(samples).all():
+                at = position / self.sample_rate
+                raise VideoFileError(f"{self.path}: NaN or infinity at {at:.3f} s; export the file again")
+            if samples.shape[1]:
+                position += samples.shape[1]
+                yield samples
+        if position == 0:
+            raise VideoFileError(f"{self.path}: its sound holds no samples; a video with sound is needed")
+
+    def _silence(self, num_samples: int) -> Iterator[Waveform]:
+        if num_samples > _MAX_GAP_SECONDS * self.sample_rate:
+            raise VideoFileError(
+                f"{self.path}: its sound has a gap of more than a day; export the file again"
+            )
+        while num_samples > 0:
+            yield np.zeros((self.channels, min(num_samples, _SILENCE)), np.float32)
+            num_samples -= _SILENCE
+
+    def _decoded(self) -> Iterator[tuple[Fraction | None, Waveform]]:
+        """Start in seconds (None: right after the one before) and samples (C, n) of each decoded frame."""
+        import av
+
+        end: Fraction | float = 0
+        with open_input(self.path) as container:
+            stream = container.streams.audio[0]
+            # Packed: PyAV 18 counts planes wrongly beyond 8 channels.
+            to_float = av.AudioResampler(format="flt", layout=self.layout, rate=self.sample_rate)
+            try:
+                for frame in container.decode(stream):
+                    time = None if frame.pts is None else frame.pts * frame.time_base
+                    num_samples = _num_played(frame, stream)
+                    for part in to_float.resample(frame):
+                        samples = part.to_ndarray().reshape(-1, self.channels).T[:, :num_samples]
+                        yield time, np.ascontiguousarray(samples)
+                    end = (time or end) + Fraction(num_samples, self.sample_rate)
+            except (av.FFmpegError, ValueError) as error:
+                raise VideoFileError(
+                    f"{self.path}: its sound is damaged after {float(end):.2f} s; fetch or export it again"
+                ) from error
+
+
+def _num_played(frame: Any, stream: Any) -> int:
+    """Samples of a frame that belong to the sound: the last packet of MP4 says how many."""
+    exact = stream.time_base == Fraction(1, frame.sample_rate) and frame.duration
+    return min(frame.samples, frame.duration) if exact else int(frame.samples)
+
+
+def codec_for(output_format: str, source_codec: str) -> str:
+    """The encoder for a container: lossless where the source is and the container can; AAC stays AAC in Matroska."""
+    lossless, lossy = _CODECS[output_format]
+    if output_format == "matroska" and source_codec.startswith("aac"):
+        return "aac"
+    return lossless if source_codec.startswith(_LOSSLESS_SOURCES) else lossy
+
+
+def rate_for(codec: str, sample_rate: int) -> int:
+    """The rate at which a codec stores sound of `sample_rate` Hz: the same where it has it, else the next above."""
+    rates = _RATES.get(codec, (sample_rate,))
+    return min((rate for rate in rates if rate >= sample_rate), default=max(rates))
+
+
+class Encoder:
+    """The new sound stream of an output container, at `sample_rate` Hz in FFmpeg's `layout`."""
+
+    def __init__(self, output: Any, codec: str, sample_rate: int, layout: str) -> None:
+        import av
+
+        self.sample_rate, self.layout = sample_rate, layout
+        self.rate = rate_for(codec, sample_rate)
+        self.stream = output.add_stream(codec, rate=self.rate)
+        self.stream.codec_context.layout = layout
+        self.stream.codec_context.format = _SAMPLE_FORMATS[codec]
+        self.stream.codec_context.time_base = Fraction(1, self.rate)
+        self.channels = av.AudioLayout(layout).nb_channels
+        if codec in _RATES:
+            self.stream.codec_context.bit_rate = _LOSSY_BITS_PER_SECOND * self.channels
+
+    def packets(self, blocks: Iterable[Waveform]) -> Iterator[Any]:
+        """Encode blocks (C, n) within -1..1 that start at time 0."""
+        import av
+
+        to_format = av.AudioResampler(
+            format=self.stream.codec_context.format, layout=self.layout, rate=self.rate
+        )
+        position = 0
+        for block in resample_blocks(blocks, self.sample_rate, self.rate, self.channels):
+            for start in range(0, block.shape[1], _SILENCE):
+                part = np.ascontiguousarray(block[:, start : start + _SILENCE].T).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(part, format="flt", layout=self.layout)
+                frame.sample_rate, frame.time_base = self.rate, Fraction(1, self.rate)
+                frame.pts = position
+                position += part.shape[1] // self.channels
+                for converted in to_format.resample(frame):
+                    yield from self.stream.encode(converted)
+        yield from self.stream.encode(None)

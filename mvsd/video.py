@@ -1,0 +1,313 @@
+"""A video through a converter: the pictures are copied bit for bit, the sound is replaced and stays in sync."""
+
+from __future__ import annotations
+
+import heapq
+import io
+import math
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mvsd.audio_writer import stop_signals_raise, sync
+from mvsd.blockwise import BlockConverter
+from mvsd.container import add_copy, format_of, keepable, open_input, require_usable, timescale
+from mvsd.errors import NotMeasurable, OutputExistsError, VideoFileError
+from mvsd.level import Level, Meter, level_meter
+from mvsd.scene import Scene
+from mvsd.scene_track import SceneTrack, Shot
+from mvsd.shots import find_shots
+from mvsd.soundtrack import Encoder, Soundtrack, codec_for
+
+Progress = Callable[[float, float | None], None]
+
+_SPOOLED_VALUES = 2**18  # read at a time
+_MISSING_SECONDS = 2.0  # the length of the last frame is not stated everywhere
+_SOUND_METADATA = ("language", "title", "handler_name")
+_WRITTEN_ANEW = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+)  # of the container's metadata
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What was converted.
+
+    Length of the sound in seconds, its rate in Hz, channels, codec, the gain in dB that was applied to it: to keep the
+    level that was asked for, and to keep it from clipping; the seconds at which the scene changed (empty where there
+    was one), and the streams that the new container cannot hold.
+    """
+
+    seconds: float
+    sample_rate: int
+    channels: int
+    codec: str
+    gain_db: float
+    changes: tuple[float, ...]
+    dropped: tuple[str, ...]
+
+
+def convert_video(
+    converter: BlockConverter,
+    source_path: str | Path,
+    output_path: str | Path,
+    scene: Scene | None = None,
+    *,
+    watch: bool = True,
+    seed: int = 0,
+    steps: int | None = None,
+    level: Level = "keep",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> VideoReport:
+    """Convert the sound of a video of any length; memory does not grow with it.
+
+    The suffix of the output chooses the container (`mvsd.container.FORMATS`). The packets of the pictures, of further
+    sound and of subtitles are copied with their times, as far as the container holds them; the first sound stream is
+    converted as `mvsd.soundtrack` reads it, and stored in the codec of `codec_for`. Without a `scene`, the video's own
+    frames are the scenes, shot by shot (`mvsd.shots`), unless `watch` is false. `level` is that of
+    `mvsd.files.convert_file`. `progress` is called with the seconds done and the seconds in all (None while unknown).
+
+    The output appears whole or not at all. Raises `VideoFileError` for a source that is no video, has no sound, no
+    pictures, is encrypted, damaged or cut short, and for an output that cannot be written; `OutputExistsError` for one
+    that exists, without `force`; `RuntimeError` if the converter returns another number of samples.
+    """
+    source, output = Path(source_path), Path(output_path)
+    dropped = check_video(source, output, force=force)
+    sound = Soundtrack(source)
+    codec = codec_for(format_of(output), sound.codec)
+    bar = _Bar(sound.seconds, progress)
+    changes: list[float] = []
+    if scene is None and watch:
+        bar.num_parts = 2
+        converter = SceneTrack(converter, _noted(find_shots(source, bar.watched), changes))
+    target = Path(os.path.realpath(output))  # a link keeps pointing to its file
+    before, after = (level_meter(level, sound.sample_rate, sound.channels) for _ in range(2))
+    with _io_errors(output), tempfile.TemporaryFile(dir=target.parent) as file:
+        spool = _Spool(file, sound.channels)
+        read = _Metered(sound.blocks(), before)
+        converted = converter.convert_blocks(
+            read, sound.sample_rate, sound.channels, scene, seed=seed, steps=steps
+        )
+        for block in _Metered(converted, after):
+            spool.write(block)
+            bar.heard(spool.num_samples / sound.sample_rate)
+        if spool.num_samples != read.num_samples:
+            raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
+        gain = min(_level_gain(source, level, before, after), 1 / max(spool.peak, 1e-9))
+        with _whole(target) as temporary:
+            _write(source, temporary, format_of(output), sound, spool.blocks(gain))
+            _require_free(output, force)
+    return VideoReport(
+        spool.num_samples / sound.sample_rate,
+        sound.sample_rate,
+        sound.channels,
+        codec,
+        20 * math.log10(gain),
+        tuple(changes),
+        tuple(dropped),
+    )
+
+
+def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]:
+    """Raise what `convert_video` can find out before it computes; return the names of streams that cannot be kept."""
+    import av
+
+    output_format = format_of(output)
+    require_usable(source, output)
+    _require_free(output, force)
+    if not output.parent.is_dir():
+        raise VideoFileError(f"{output}: there is no folder {output.parent}; create it first")
+    sound = Soundtrack(source)
+    with av.open(io.BytesIO(), "w", format=output_format) as trial:
+        try:
+            _add_sound(trial, sound, output_format)
+            trial.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            came = f"sound of {sound.channels} channels ({sound.layout}) at {sound.sample_rate} Hz"
+            raise VideoFileError(f"{source}: {came} does not go into {output.suffix}; use .mkv") from error
+    with open_input(source) as container:
+        return keepable(container, output_format)[1]
+
+
+def _require_free(output: Path, force: bool) -> None:
+    if output.is_dir():
+        raise VideoFileError(f"{output}: a folder; give the name of the video to write")
+    if not force and output.exists():
+        raise OutputExistsError(f"{output}: exists already; choose another name or use --force to replace it")
+
+
+def _write(
+    source_path: Path, output_path: Path, output_format: str, sound: Soundtrack, blocks: Iterable[np.ndarray]
+) -> None:
+    """The source's streams, its first sound replaced by blocks (C, n), into a new file."""
+    import av
+
+    options = {}
+    with open_input(source_path) as source:
+        kept, _ = keepable(source, output_format)
+        if output_format in ("mp4", "mov"):
+            ticks = timescale([sound.sample_rate, *(stream.time_base.denominator for stream in kept)])
+            options = {"movflags": "+faststart", "movie_timescale": str(ticks)}
+        with av.open(str(output_path), "w", format=output_format, options=options) as output:
+            output.metadata.update(
+                {key: value for key, value in source.metadata.items() if key not in _WRITTEN_ANEW}
+            )
+            output.set_chapters(source.chapters())
+            old = source.streams.audio[0]
+            copies: dict[int, Any] = {}
+            for stream in sorted([*kept, old], key=lambda stream: stream.index):
+                if stream is old:
+                    encoder = _add_sound(output, sound, output_format)
+                    encoder.stream.disposition = old.disposition.value
+                    tags = {key: old.metadata[key] for key in _SOUND_METADATA if key in old.metadata}
+                    encoder.stream.metadata.update(tags)
+                else:
+                    copies[stream.index] = add_copy(output, stream)
+            copied = _copied_packets(source_path, source, kept)
+            for packet in heapq.merge(copied, encoder.packets(blocks), key=_clock):
+                if packet.stream_index in copies and packet.stream is not encoder.stream:
+                    packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+
+
+def _add_sound(output: Any, sound: Soundtrack, output_format: str) -> Encoder:
+    return Encoder(output, codec_for(output_format, sound.codec), sound.sample_rate, sound.layout)
+
+
+def _copied_packets(path: Path, source: Any, streams: list[Any]) -> Iterator[Any]:
+    """The packets of these streams. Raises `VideoFileError` where the file breaks off."""
+    import av
+
+    end = 0.0
+    try:
+        for packet in source.demux(streams) if streams else ():  # of none, PyAV would give all
+            if packet.size == 0 and packet.pts is None:  # PyAV's sign that a decoder is to be flushed
+                continue
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            yield packet
+    except av.FFmpegError as error:
+        raise VideoFileError(f"{path}: damaged after {end:.2f} s; fetch or export it again") from error
+    promised = 0 if source.duration is None else source.duration / 1e6
+    if streams and end < promised - _MISSING_SECONDS:
+        raise VideoFileError(
+            f"{path}: cut short: {promised:.2f} s are promised, {end:.2f} s are there; fetch or export it again"
+        )
+
+
+def _clock(packet: Any) -> float:
+    """Seconds by which packets are interleaved."""
+    ticks = packet.pts if packet.dts is None else packet.dts
+    return -math.inf if ticks is None else float(ticks * packet.time_base)
+
+
+class _Bar:
+    """Two works, looking and converting, as one number of seconds."""
+
+    def __init__(self, seconds: float | None, progress: Progress | None) -> None:
+        self.seconds, self.progress, self.num_parts = seconds, progress, 1
+        self._watched = self._heard = 0.0
+
+    def watched(self, seconds: float) -> None:
+        self._watched = seconds
+        self._report()
+
+    def heard(self, seconds: float) -> None:
+        self._heard = seconds
+        self._report()
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            self.progress((self._watched + self._heard) / self.num_parts, self.seconds)
+
+
+class _Metered:
+    """Blocks (C, n) that are counted and measured as they go by."""
+
+    def __init__(self, blocks: Iterable[np.ndarray], meter: Meter) -> None:
+        self.blocks, self.meter, self.num_samples = blocks, meter, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self.blocks:
+            self.num_samples += block.shape[1]
+            self.meter.add(block)
+            yield block
+
+
+def _level_gain(path: Path, level: Level, before: Meter, after: Meter) -> float:
+    try:
+        return float(10 ** ((before.level_db() - after.level_db()) / 20))
+    except NotMeasurable as error:
+        raise NotMeasurable(f"{path}: its level cannot be kept by {level!r}: {error}; use 'keep'") from error
+
+
+class _Spool:
+    """Samples on the disk until their peak is known."""
+
+    def __init__(self, file: IO[bytes], channels: int) -> None:
+        self.file, self.channels = file, channels
+        self.num_samples, self.peak = 0, 0.0
+
+    def write(self, block: np.ndarray) -> None:
+        """Append a block (C, n)."""
+        peak = float(np.abs(block).max(initial=0.0))
+        if not np.isfinite(peak):
+            raise VideoFileError("the converted sound has NaN or infinity in it; nothing was written")
+        self.peak = max(self.peak, peak)
+        self.num_samples += block.shape[1]
+        self.file.write(np.ascontiguousarray(block.T, np.float32).tobytes())
+
+    def blocks(self, gain: float) -> Iterator[np.ndarray]:
+        """What was written, times a gain, in blocks (C, n)."""
+        self.file.seek(0)
+        size = 4 * self.channels * max(1, _SPOOLED_VALUES // self.channels)
+        while data := self.file.read(size):
+            yield np.frombuffer(data, np.float32).reshape(-1, self.channels).T * np.float32(gain)
+
+
+def _noted(shots: Iterable[Shot], changes: list[float]) -> Iterator[Shot]:
+    for shot in shots:
+        if shot.end != math.inf:
+            changes.append(shot.end)
+        yield shot
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A temporary name beside `target`, which takes its name if the block ends well and goes if it does not."""
+    temporary = target.parent / f".mvsd-{secrets.token_hex(8)}.part"
+    with stop_signals_raise():
+        try:
+            # Created here, not by FFmpeg: never through somebody's link, with the user's usual permissions.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            if target.exists():
+                shutil.copymode(target, temporary)
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(target.parent)
+
+
+@contextmanager
+def _io_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says while writing into one line."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        raise VideoFileError(f"{path}: cannot be written ({error.strerror or error})") from error

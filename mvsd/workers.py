@@ -1,0 +1,153 @@
+"""Tasks in several processes, of which one may die without the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from time import perf_counter
+from typing import Any, NoReturn, TypeVar
+
+from mvsd.errors import MvsdError
+
+Task = TypeVar("Task")
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_LAST_SECONDS = 10.0  # for a worker to clean up
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a task succeeded, what it returned or why it failed, and the seconds it took."""
+
+    succeeded: bool
+    message: str
+    seconds: float
+
+
+def run_in_processes(
+    function: Callable[[Task], str], tasks: Iterable[Task], jobs: int, started: Callable[[Task], object]
+) -> Generator[tuple[Task, Outcome]]:
+    """Each task and its outcome, in the order in which they end; `started` is called before each.
+
+    With one job, here; with more, in as many processes, in which torch has one thread, as OpenMP has. A task that
+    raises, or whose process dies, has failed, and the others go on. When the caller stops, the processes are asked to
+    clean up and end.
+    """
+    if jobs == 1:
+        for task in tasks:
+            started(task)
+            yield task, attempt(function, task)
+        return
+    queue = deque(tasks)
+    idle: list[_Worker] = []
+    busy: dict[Connection, tuple[_Worker, Task]] = {}
+    try:
+        while queue or busy:
+            while queue and len(busy) < jobs:
+                worker, task = idle.pop() if idle else _Worker(function), queue.popleft()
+                started(task)
+                worker.connection.send(task)
+                busy[worker.connection] = (worker, task)
+            ready = wait(list(busy))
+            for connection in [connection for connection in busy if connection in ready]:
+                worker, task = busy.pop(connection)
+                outcome = worker.outcome()
+                if outcome is None:
+                    worker.end()
+                    outcome = Outcome(
+                        False, f"its process died ({worker.exit_reason()}); is there memory enough?", 0
+                    )
+                else:
+                    idle.append(worker)
+                yield task, outcome
+    finally:
+        workers = [*idle, *(worker for worker, _ in busy.values())]
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.end()
+
+
+def attempt(function: Callable[[Task], str], task: Task) -> Outcome:
+    """Run a task; what goes wrong becomes one line."""
+    start = perf_counter()
+    try:
+        message, succeeded = function(task), True
+    except MvsdError as error:
+        message, succeeded = str(error), False
+    except OSError as error:
+        message, succeeded = f"{error.filename or 'the system'}: {error.strerror or error}", False
+    except Exception as error:  # a fault of ours must not stop the other files either
+        message, succeeded = f"unexpected {type(error).__name__}: {error}", False
+    return Outcome(succeeded, " ".join(message.split()), perf_counter() - start)
+
+
+class _Worker:
+    """A process that takes tasks and gives outcomes."""
+
+    def __init__(self, function: Callable[[Any], str]) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        with _starting():
+            self.process.start()
+        theirs.close()
+
+    def outcome(self) -> Outcome | None:
+        """What the process sent, None if it died."""
+        try:
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        return outcome
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.join(_LAST_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def exit_reason(self) -> str:
+        code = self.process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+def _serve(connection: Connection, function: Callable[[Any], str]) -> None:
+    """A worker's life: until there is nothing more to do, or its parent is gone."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        while True:
+            connection.send(attempt(function, connection.recv()))
+    except (EOFError, OSError):
+        pass
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)  # so that what cleans up is run
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """What a process inherits at its start: one thread, and no ear for Ctrl-C, which is its parent's to hear."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
