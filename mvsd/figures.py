@@ -7,14 +7,17 @@ is written whole or not at all, and replaces another only with `force`. Its suff
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import signal
 
 from mvsd.acoustics import OCTAVE_BANDS_HZ, decay_time, drr_db, energy_decay_db, fit_response
@@ -25,12 +28,13 @@ from mvsd.scene import Scene
 Waveform = NDArray[np.floating]
 
 SUFFIXES = (".png", ".pdf", ".svg")
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito
 _STYLE: dict[str, Any] = {"linewidth": 1.4}
 _LEVEL_RANGE_DB = 80.0  # below the loudest point of all spectrograms of a figure
 _DECAY_RANGE_DB = 60.0
 _MAX_COLUMNS = 1500  # drawn of a waveform or spectrogram; a page has no more pixels
 _HIGHEST_HZ = 12_000.0
+_NUM_SHADES = 64  # of a bare spectrogram: steps of 1.3 dB, which no eye sees and which halve the file
 
 
 def conversion_figure(
@@ -59,20 +63,20 @@ def conversion_figure(
     figure = Figure(figsize=(13, 1.2 + 1.7 * max(2, len(panels))), layout="constrained")
     left, right = _side_by_side(figure, 3, 1.25)
     grid = left.subplots(len(panels), 2, sharex=True, squeeze=False, width_ratios=[1, 1.35])
-    levels = {name: _spectrogram(waveform, sample_rate) for name, waveform in panels.items()}
+    levels = {name: spectrogram_db(waveform, sample_rate) for name, waveform in panels.items()}
     top = max(spectrogram.max() for spectrogram, _ in levels.values())
     peak = max(float(np.abs(waveform).max(initial=0)) for waveform in panels.values()) or 1.0
     image = None
     for (name, waveform), axes in zip(panels.items(), grid, strict=True):
-        _draw_waveform(axes[0], waveform, sample_rate, colours[name], peak)
+        draw_waveform(axes[0], waveform, sample_rate, colours[name], peak)
         axes[0].set_title(name, loc="left", fontsize=10, color=colours[name], weight="bold")
-        image = _draw_spectrogram(axes[1], *levels[name], sample_rate, top)
+        image = draw_spectrogram(axes[1], *levels[name], sample_rate, top)
     for axes in grid[-1]:
         axes.set_xlabel("time (s)")
     if image is not None:
         left.colorbar(image, ax=list(grid[:, 1]), label="level (dB re the loudest)", pad=0.02, aspect=30)
     _draw_side(right, scene, responses, sample_rate, colours)
-    _save(figure, path, force=force)
+    save_figure(figure, path, force=force)
 
 
 def response_figure(
@@ -108,9 +112,9 @@ def response_figure(
     band_axes.set_xticks(range(len(bands)), [f"{band:g}" for band in bands])
     band_axes.set(xlabel="octave band (Hz)", ylabel="T20 (s)", title="reverberation time")
     band_axes.set_ylim(bottom=0)
-    _clean(band_axes, *starts)
+    clean_axes(band_axes, *starts)
     band_axes.grid(alpha=0.3)
-    _save(figure, path, force=force)
+    save_figure(figure, path, force=force)
 
 
 def room_gallery(examples: Sequence[Example], path: str | Path, *, force: bool = False) -> None:
@@ -134,19 +138,39 @@ def room_gallery(examples: Sequence[Example], path: str | Path, *, force: bool =
         title = str(example.metadata.get("room", example.key))
         picture.set_title(title, loc="left", fontsize=10, weight="bold")
         if example.rir is not None:
-            _draw_decay(decay, example.rir, example.sample_rate, "", _COLOURS[0])
+            _draw_decay(decay, example.rir, example.sample_rate, "", COLOURS[0])
         _finish_decay(decay, title="")
     for axes in grid[:-1, 2]:
         axes.set_xlabel("")
     if image is not None:
         figure.colorbar(image, ax=list(grid[:, 1]), label="depth (m)", pad=0.02, aspect=40, panchor=False)
-    _save(figure, path, force=force)
+    save_figure(figure, path, force=force)
+
+
+def spectrogram_images(panels: Mapping[Path, Waveform], sample_rate: int) -> None:
+    """Spectrograms of waveforms (T,) as bare PNG files, one pixel per bin and frame, all on one scale.
+
+    For a page that draws its own axes: bottom to top 0 Hz to half the sample rate, at most 12 kHz, left to right the
+    whole waveform. Files that are there are replaced.
+
+    Raises:
+        MvsdError: a file cannot be written.
+    """
+    levels = {path: spectrogram_db(waveform, sample_rate) for path, waveform in panels.items()}
+    top = max((float(level.max()) for level, _ in levels.values()), default=0.0)
+    shades = (255 * colormaps["magma"](np.linspace(0, 1, _NUM_SHADES))[:, :3]).round().astype(np.uint8)
+    for path, (level, hop_seconds) in levels.items():
+        level = level[::-1, : max(1, round(len(panels[path]) / sample_rate / hop_seconds))]
+        shade = np.clip((level - top) / _LEVEL_RANGE_DB + 1, 0, 1) * (_NUM_SHADES - 1)
+        image = Image.fromarray(shade.round().astype(np.uint8))
+        image.putpalette(shades.tobytes())
+        _replace(path, partial(image.save, optimize=True))
 
 
 # ------------------------------------------------------------------------------------ pieces of a figure
 
 
-def _draw_waveform(axes: Axes, waveform: Waveform, sample_rate: int, colour: str, peak: float) -> None:
+def draw_waveform(axes: Axes, waveform: Waveform, sample_rate: int, colour: str, peak: float) -> None:
     """The waveform, or its lowest and highest value per column where it has more samples than columns."""
     size = max(1, len(waveform) // _MAX_COLUMNS)
     num_blocks = len(waveform) // size
@@ -158,10 +182,10 @@ def _draw_waveform(axes: Axes, waveform: Waveform, sample_rate: int, colour: str
         axes.plot(times, blocks[:, 0], color=colour, linewidth=0.8)
     axes.set(ylim=(-1.05 * peak, 1.05 * peak), ylabel="amplitude")
     axes.margins(x=0)
-    _clean(axes)
+    clean_axes(axes)
 
 
-def _spectrogram(waveform: Waveform, sample_rate: int) -> tuple[NDArray[np.float64], float]:
+def spectrogram_db(waveform: Waveform, sample_rate: int) -> tuple[NDArray[np.float64], float]:
     """Level in dB (F, N) and the hop in seconds."""
     size = 2 ** round(np.log2(0.032 * sample_rate))
     hop = max(size // 4, len(waveform) // _MAX_COLUMNS)
@@ -172,7 +196,7 @@ def _spectrogram(waveform: Waveform, sample_rate: int) -> tuple[NDArray[np.float
     return 20 * np.log10(spectrum[:, :num_bins].T + 1e-10), hop / sample_rate
 
 
-def _draw_spectrogram(
+def draw_spectrogram(
     axes: Axes, levels: NDArray[np.float64], hop_seconds: float, sample_rate: int, top: float
 ) -> Any:
     """The image, in dB below `top`."""
@@ -206,7 +230,7 @@ def _draw_side(
         picture.set_title("the scene", loc="left", fontsize=10, weight="bold")
         picture.axis("off")
     for index, (name, response) in enumerate(responses.items()):
-        colour = colours.get(name, _COLOURS[index % len(_COLOURS)])
+        colour = colours.get(name, COLOURS[index % len(COLOURS)])
         _draw_decay(decay_axes, response, sample_rate, name, colour)
     if not responses:
         decay_axes.text(0.5, 0.5, "no response measurable", ha="center", transform=decay_axes.transAxes)
@@ -237,7 +261,7 @@ def _finish_decay(axes: Axes, title: str = "energy decay") -> None:
     axes.set(xlabel="time (s)", ylabel="remaining energy (dB)", ylim=(-_DECAY_RANGE_DB, 2), title=title)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-    _clean(axes)
+    clean_axes(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, loc="upper right", frameon=True, framealpha=0.8, edgecolor="none")
 
@@ -263,13 +287,14 @@ def _side_by_side(figure: Figure, *widths: float) -> tuple[SubFigure, SubFigure]
     return figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
 
 
-def _clean(*all_axes: Axes) -> None:
+def clean_axes(*all_axes: Axes) -> None:
+    """Leave out the upper and right edge."""
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)
 
 
 def _cycled(count: int) -> list[str]:
-    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 # ---------------------------------------------------------------------------------- measuring and saving
@@ -296,16 +321,21 @@ def _fitted_responses(panels: Mapping[str, Waveform], sample_rate: int) -> dict[
     return responses
 
 
-def _save(figure: Figure, path: str | Path, *, force: bool) -> None:
-    """Write to a temporary file beside `path`, then rename."""
+def save_figure(figure: Figure, path: str | Path, *, force: bool) -> None:
+    """Write a figure whole, or raise MvsdError; its suffix is one of `SUFFIXES`."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise MvsdError(f"{path}: a figure is written as {', '.join(SUFFIXES)}, not as {path.suffix!r}")
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
+    _replace(path, lambda temporary: figure.savefig(temporary, dpi=120))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write to a temporary file beside `path`, then rename."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        figure.savefig(temporary, dpi=120)
+        write(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise MvsdError(f"{path} cannot be written: {error.strerror or error}") from error
