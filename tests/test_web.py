@@ -1,0 +1,334 @@
+"""What the page computes, without a page; `test_web_page.py` looks at the page itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+from conftest import Models as ModelFiles
+from PIL import Image
+
+from mvsd.audio import load_audio, save_audio
+from mvsd.cli import app, main
+from mvsd.errors import MissingExtraError, MvsdError
+from mvsd.example import SAMPLES
+from mvsd.level import LoudnessMeter
+from mvsd.report import Quantity, Report
+from mvsd.web.app import serving
+from mvsd.web.jobs import Limits, Models, Settings, Task, convert, describe_photo, describe_source
+from mvsd.web.listening import Listening, prepare_listening
+from mvsd.web.room import decay_figure, inspect_rooms, rooms_json, rooms_table
+from mvsd.web.visitors import Stopped, Visitors
+
+RATE = 16_000
+LIMITS = Limits(megabytes=1, seconds=20)
+VOICE, ROOM = SAMPLES / "voice.flac", SAMPLES / "living-room.jpg"
+
+
+@pytest.fixture(scope="module")
+def models(tiny_models: ModelFiles) -> Models:
+    return Models.load(tiny_models.reverberator, tiny_models.dereverberator, "cpu")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with two photos, a second of speech in stereo at 48 kHz, and an empty folder for results."""
+    voice, _ = load_audio(VOICE)
+    loud = np.repeat(voice[:, RATE : 2 * RATE], 3, axis=1)
+    save_audio(tmp_path / "my voice.wav", np.concatenate([loud, 0.5 * loud]), 48_000)
+    for name in ("old.jpg", "new.jpg"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def settings_in(folder: Path, task: Task, **changes: Any) -> Settings:
+    given = Settings(task, folder / "my voice.wav", folder / "new.jpg", folder / "old.jpg", steps=1, seed=5)
+    return replace(given, **changes)
+
+
+# --------------------------------------------------------------------------------------------- what is done
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("reverb", {"wet_db": -6.0, "dry_db": 1.5, "strength": 0.75, "level": "lufs"}),
+        ("dereverb", {"keep_early_ms": 30.0, "level": "peak"}),
+        ("transfer", {"wet_db": -3.0, "strength": 0.5}),
+        ("dereverb", {"old_room": None}),
+    ],
+)
+def test_the_command_line_does_the_same(
+    task: Task,
+    changes: dict[str, Any],
+    files: Path,
+    models: Models,
+    tiny_models: ModelFiles,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = convert(settings_in(files, task, **changes), models, files / "results", LIMITS)
+    words = shlex.split(made.command)
+    assert words[0] == "mvsd" and not any("/" in word for word in words if word not in map(str, tiny_models))
+    monkeypatch.chdir(files)
+    with pytest.raises(SystemExit) as exit_:
+        main(words[1:])
+    assert exit_.value.code == 0
+    by_command, rate = load_audio(files / made.output.name)
+    assert rate == 48_000 and by_command.shape == (2, 48_000)
+    assert np.array_equal(by_command, load_audio(made.output)[0])
+    assert not np.array_equal(by_command, load_audio(files / "my voice.wav")[0])
+
+
+@pytest.mark.parametrize("task", ["reverb", "dereverb", "transfer"])
+def test_every_option_of_the_command_exists(task: Task, files: Path, models: Models) -> None:
+    own = replace(models, reverberator_file=Path("r.safetensors"), dereverberator_file=Path("d.safetensors"))
+    everything = settings_in(
+        files, task, wet_db=-1.0, dry_db=2.0, rt60=0.8, keep_early_ms=5.0, strength=0.5, level="peak"
+    )
+    words = shlex.split(everything.command(files / "out.wav", own))
+    group: Any = typer.main.get_command(app)
+    parsed = group.commands[task].make_context(task, words[2:]).params
+    expected = {
+        "source": Path("my voice.wav"),
+        "out": Path("out.wav"),
+        "seed": 5,
+        "steps": 1,
+        "strength": 0.5,
+    }
+    expected |= {"keep_early": 5.0} if task == "dereverb" else {"wet": -1.0, "dry": 2.0, "rt60": 0.8}
+    assert {name: parsed[name] for name in expected} == expected
+    assert parsed["level"].value == "peak"
+
+
+def test_the_response_is_what_was_applied(files: Path, models: Models) -> None:
+    """A click through the conversion is the response."""
+    click = np.zeros(RATE, np.float32)
+    click[0] = 0.5
+    save_audio(files / "click.wav", click, RATE, subtype="FLOAT")
+    for task in ("reverb", "transfer"):
+        folder = files / task
+        folder.mkdir()
+        settings = settings_in(files, task, source=files / "click.wav", wet_db=-20.0)
+        made = convert(settings, models, folder, LIMITS)
+        assert made.rir is not None and made.response is not None
+        if task == "reverb":
+            heard = load_audio(made.output)[0][0]
+            assert np.allclose(heard[: len(made.rir)], 0.5 * made.rir, atol=1e-5)
+        info = soundfile.info(made.response)
+        assert (info.samplerate, info.subtype) == (48_000, "FLOAT")
+    out_of_it = convert(settings_in(files, "dereverb"), models, files / "results", LIMITS)
+    assert out_of_it.rir is None and out_of_it.response is None
+
+
+def test_what_cannot_be_done_is_said_before_it_is_tried(files: Path, models: Models) -> None:
+    results = files / "results"
+    for task in ("reverb", "transfer"):
+        with pytest.raises(MvsdError, match="no room to go to"):
+            convert(settings_in(files, task, room=None), models, results, LIMITS)
+    with pytest.raises(MvsdError, match="longer than the 0.5 s that this page takes; the command line"):
+        convert(settings_in(files, "dereverb"), models, results, Limits(seconds=0.5))
+    with pytest.raises(MvsdError, match="0.1 to 10 s can be made"):
+        convert(settings_in(files, "reverb", rt60=60.0), models, results, LIMITS)
+    (files / "broken.jpg").write_bytes(b"<script>")
+    with pytest.raises(MvsdError, match="a photo in JPEG, PNG, WEBP is needed"):
+        describe_photo(files / "broken.jpg")
+    assert not list(results.iterdir())
+
+
+def test_uploads_are_described(files: Path) -> None:
+    assert describe_source(files / "my voice.wav", LIMITS) == "1.0 s, 48 kHz, stereo"
+    assert describe_photo(files / "new.jpg") == "64 x 48 pixels"
+    # An MP3 of a constant bit rate states no length: it is decoded, up to the limit.
+    write_with_av(files / "voice.mp3", "mp3", seconds=3)
+    assert re.fullmatch(r"3\.\d s, 16 kHz, mono", describe_source(files / "voice.mp3", LIMITS))
+    with pytest.raises(MvsdError, match="longer than the 2 s"):
+        describe_source(files / "voice.mp3", Limits(seconds=2))
+
+
+def test_a_video_keeps_its_pictures_and_needs_no_photo(files: Path, models: Models) -> None:
+    write_with_av(files / "clip.mkv", "aac", seconds=1, with_pictures=True)
+    assert describe_source(files / "clip.mkv", LIMITS).startswith("video, 1.")
+    made = convert(
+        settings_in(files, "reverb", source=files / "clip.mkv", room=None), models, files / "results", LIMITS
+    )
+    assert made.is_video and made.output.name == "clip-in-the-room.mkv" and made.response is None
+    import av
+
+    with av.open(str(made.output)) as video:
+        assert [stream.type for stream in video.streams] == ["video", "audio"]
+
+
+def write_with_av(path: Path, codec: str, *, seconds: float, with_pictures: bool = False) -> None:
+    import av
+
+    options = {"write_xing": "0"} if path.suffix == ".mp3" else {}
+    with av.open(str(path), "w", options=options) as container:
+        picture = container.add_stream("mpeg4", rate=10) if with_pictures else None
+        sound = container.add_stream(codec, rate=RATE)
+        sound.layout = "mono"
+        if picture is not None:
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+            pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            for _ in range(round(10 * seconds)):
+                container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(picture.encode())
+        samples = load_audio(VOICE)[0][:, : round(seconds * RATE)]
+        samples = np.pad(samples, ((0, 0), (0, max(0, round(seconds * RATE) - samples.shape[1]))))
+        for start in range(0, samples.shape[1], 1024):
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(samples[:, start : start + 1024]), "fltp", "mono"
+            )
+            frame.sample_rate, frame.pts = RATE, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+
+
+# -------------------------------------------------------------------------------------- how it is listened to
+
+
+def loudness(path: Path) -> float:
+    waveform, rate = load_audio(path)
+    meter = LoudnessMeter(rate, len(waveform))
+    meter.add(waveform)
+    return meter.level_db()
+
+
+@pytest.mark.parametrize("gain_db", [-14.0, 9.0])
+def test_both_are_equally_loud_and_do_not_clip(gain_db: float, tmp_path: Path) -> None:
+    voice, rate = load_audio(VOICE)
+    save_audio(tmp_path / "before.wav", voice, rate, subtype="FLOAT")
+    changed = voice[:, ::-1] * 10 ** (gain_db / 20)  # the same loudness and another waveform
+    save_audio(tmp_path / "after.wav", changed, rate, subtype="FLOAT")
+    heard = prepare_listening(tmp_path / "before.wav", tmp_path / "after.wav", tmp_path)
+    assert heard.change_db == pytest.approx(-gain_db, abs=0.1)
+    before, after = (loudness(path) for path in heard.sounds)
+    assert before == pytest.approx(after, abs=0.05)
+    assert all(np.abs(load_audio(path)[0]).max() < 1 for path in heard.sounds)
+    assert heard.seconds == pytest.approx(voice.shape[1] / rate)
+    way = "louder" if gain_db > 0 else "quieter"
+    assert f"in its file, after is {abs(heard.change_db or 0):.1f} dB {way} than before" in heard.markup()
+
+
+def test_a_waveform_that_would_clip_lowers_both(tmp_path: Path) -> None:
+    """Clicks are made as loud as noise, which full scale does not hold."""
+    rng = np.random.default_rng(0)
+    clicks = np.zeros(3 * RATE)
+    clicks[::RATE] = 0.5
+    save_audio(tmp_path / "before.wav", 0.5 * rng.uniform(-1, 1, 3 * RATE), RATE)
+    save_audio(tmp_path / "after.wav", clicks, RATE)
+    heard = prepare_listening(tmp_path / "before.wav", tmp_path / "after.wav", tmp_path)
+    assert loudness(heard.sounds[0]) == pytest.approx(loudness(heard.sounds[1]), abs=0.1)
+    assert np.abs(load_audio(heard.sounds[1])[0]).max() == pytest.approx(0.99, abs=1e-3)
+
+
+def test_what_has_no_loudness_is_played_as_it_is(tmp_path: Path) -> None:
+    waveform = np.full((6, 4000), 1e-3)  # six channels for 40 ms at 96 kHz
+    for name in ("before.wav", "after.wav"):
+        save_audio(tmp_path / name, waveform, 96_000, subtype="FLOAT")
+    heard = prepare_listening(tmp_path / "before.wav", tmp_path / "after.wav", tmp_path)
+    assert heard.change_db is None and "as they are" in heard.markup()
+    listened, rate = load_audio(heard.sounds[1])
+    assert rate == 48_000 and listened.shape == (1, 2000)
+
+
+def test_markup_quotes_names() -> None:
+    sounds = (Path("/tmp/a\"b<i>'/x.wav"), Path("/tmp/y#1.wav"))
+    markup = Listening(sounds, sounds, 1.0, 8.0, 0.0).markup()
+    assert "<i>'" not in markup and 'data-after="gradio_api/file=/tmp/y%231.wav"' in markup
+    assert "equally loud" in markup
+
+
+# ---------------------------------------------------------------------------------------- what the rooms are
+
+
+def test_the_room_report(files: Path, models: Models) -> None:
+    calls: list[tuple[float, float | None]] = []
+    settings = settings_in(files, "reverb", source=VOICE, room=ROOM)
+    made = convert(settings, models, files / "results", LIMITS)
+    heard = prepare_listening(VOICE, made.output, files / "results")
+    rooms = inspect_rooms(made, heard, models, lambda done, total: calls.append((done, total)))
+    assert list(rooms) == ["Before, heard", "Photo, expected", "Applied, measured"]
+    assert calls[-1][0] == calls[-1][1]
+    record = json.loads(rooms_json(rooms))
+    assert record["Photo, expected"]["kind"] == "photo" and record["Photo, expected"]["draws"] > 1
+    table = rooms_table(rooms)
+    for name, report in rooms.items():
+        assert name in table if isinstance(report, Report) else f"{name}: {report}." in table
+    assert decay_figure(rooms, files / "decay.png")
+    with Image.open(files / "decay.png") as picture:
+        assert picture.width > picture.height > 200
+
+
+def test_the_table_has_values_ranges_and_reasons() -> None:
+    broadband = {
+        "rt60": Quantity(0.614, 0.5, 0.75),
+        "edt": Quantity(reason='no "early" decay'),
+        "drr_db": Quantity(-3.21),
+    }
+    report = Report("recording", broadband, {500: {"rt60": Quantity(0.7, 0.6, 0.8)}})
+    table = rooms_table({"Before & after": report, "Photo": "it is <no> room"})
+    assert "Before &amp; after" in table and "Photo: it is &lt;no&gt; room." in table
+    assert "<td>0.61 s<small>(0.50 to 0.75)</small></td>" in table
+    assert "<td>-3.2 dB</td>" in table and "500 Hz" in table
+    assert 'title="no &quot;early&quot; decay">not measurable' in table
+    assert "<table" not in rooms_table({"Before": "too short"})
+    assert not decay_figure({"Before": "too short"}, Path("nowhere.png"))
+
+
+# -------------------------------------------------------------------------------------------- who is there
+
+
+def test_results_stay_until_the_next_ones(tmp_path: Path) -> None:
+    visitors = Visitors(tmp_path)
+    with visitors.job("a") as first:
+        (first.folder / "out.wav").write_bytes(b"1")
+    with pytest.raises(MvsdError, match="bad"), visitors.job("a") as failed:
+        raise MvsdError("bad")
+    assert first.folder.is_dir() and not failed.folder.exists()
+    with visitors.job("../../b") as other, visitors.job("a") as second:
+        assert other.folder.parent == second.folder.parent == tmp_path / "results"
+    assert not first.folder.exists() and second.folder.is_dir()
+    visitors.leave("a")
+    assert not second.folder.exists() and other.folder.is_dir()
+    visitors.leave("a")
+    visitors.stop("nobody")
+
+
+def test_a_job_can_be_stopped(tmp_path: Path, files: Path, models: Models) -> None:
+    visitors = Visitors(tmp_path / "root")
+    shares: list[float] = []
+
+    def progress(share: float) -> None:
+        shares.append(share)
+        visitors.stop("a")
+
+    settings = settings_in(files, "dereverb", source=files / "long.wav")
+    save_audio(files / "long.wav", np.zeros(15 * RATE), RATE)
+    with pytest.raises(Stopped, match="stopped"), visitors.job("a") as job:
+        convert(settings, models, job.folder, LIMITS, job.watched(progress))
+    assert len(shares) == 1 and 0 < shares[0] < 1
+    assert not list((tmp_path / "root" / "results").iterdir())
+
+
+def test_errors_tell_no_folders_of_the_server(tmp_path: Path) -> None:
+    error = MvsdError(f"{tmp_path}/0a1b2c/my voice.wav: cut short;\n give {tmp_path}/x/y.jpg again")
+    assert Visitors(tmp_path).plain(error) == "my voice.wav: cut short; give y.jpg again"
+
+
+def test_without_gradio_the_extra_is_named(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mvsd\[web\]'"), serving(models, LIMITS):
+        pass
+    assert "GRADIO_TEMP_DIR" not in os.environ
