@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 import soundfile
 from conftest import Models
 from PIL import Image
+from videos import Kind, make_video, packets
 
 import mvsd
 from mvsd.cli import main
@@ -203,7 +205,7 @@ def test_version_and_help() -> None:
     assert run("--version").stdout == f"mvsd {mvsd.__version__}\n"
     result = run("--help")
     assert (result.returncode, result.stderr) == (0, "")
-    for command in ("reverb", "dereverb", "example", "simulate", "train"):
+    for command in ("reverb", "dereverb", "transfer", "response", "example", "simulate", "train"):
         assert command in result.stdout
 
 
@@ -213,6 +215,225 @@ def test_help_does_not_wait_for_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.stderr.strip() == ""
+
+
+def test_amounts(files: Path, tiny_models: Models) -> None:
+    source = soundfile.read(files / "in.wav", dtype="int32")[0]
+
+    def converted(command: str, model: Path, *options: object) -> np.ndarray:
+        arguments = [command, files / "in.wav", "-o", files / "out.wav", "--model", model, "--force"]
+        photo = ["--scene", files / "room.jpg"] if command == "reverb" else []
+        result = run_here(*arguments, *photo, *options)
+        assert result.returncode == 0, result.stderr
+        return soundfile.read(files / "out.wav", dtype="int32")[0].astype(float)
+
+    model = tiny_models.reverberator
+    room = converted("reverb", model) - source
+    step = 2**9  # of 24 bits, and rounding
+    np.testing.assert_allclose(
+        converted("reverb", model, "--wet", -6) - source, 10 ** (-6 / 20) * room, atol=step
+    )
+    dry = converted("reverb", model, "--dry", "-20", "--wet", "-inf")
+    np.testing.assert_allclose(dry, 0.1 * source, atol=step)
+    assert np.array_equal(converted("reverb", model, "--strength", 0), source)
+    model = tiny_models.dereverberator
+    estimate = converted("dereverb", model)
+    left = converted("dereverb", model, "--wet", -10)
+    np.testing.assert_allclose(left, estimate + 10 ** (-10 / 20) * (source - estimate), atol=step)
+    half = converted("dereverb", model, "--strength", 0.5)
+    np.testing.assert_allclose(half, (source + estimate) / 2, atol=step)
+    assert not np.array_equal(converted("dereverb", model, "--keep-early", 50), estimate)
+
+
+def test_rt60_tells_what_is_measured(files: Path) -> None:
+    photo = Path(mvsd.__file__).parent / "samples" / "bathroom.jpg"
+    command = ["reverb", files / "in.wav", "--scene", photo, "-o", files / "out.wav", "--rt60", 0.5]
+    result = run_here(*command, "--save-response", files / "ir.wav")
+    assert result.returncode == 0, result.stderr
+    measured = r"T20 \d\.\d\d s, T30 \d\.\d\d s, DRR -?\d+\.\d dB"
+    told = re.search(rf"^room: ({measured}); as drawn: {measured}$", result.stderr, re.MULTILINE)
+    assert told, result.stderr
+    assert told[1].startswith(("T20 0.49", "T20 0.50", "T20 0.51"))
+
+
+def test_level_reaches_the_file(files: Path, tiny_models: Models) -> None:
+    command = ["dereverb", files / "in.wav", "-o", files / "out.wav", "--model", tiny_models.dereverberator]
+    assert run_here(*command, "--level", "peak").returncode == 0
+    before, after = (np.abs(soundfile.read(files / name)[0]).max() for name in ("in.wav", "out.wav"))
+    assert after == pytest.approx(before, rel=1e-4)
+
+
+def test_transfer(files: Path, tiny_models: Models) -> None:
+    Image.new("RGB", (40, 30), (200, 90, 20)).save(files / "other.png")
+    source = soundfile.read(files / "in.wav")[0]
+    soundfile.write(files / "in.wav", source, 44_100, "FLOAT")  # of fixed point the level might be lowered
+    models = ["--dereverberator", tiny_models.dereverberator, "--reverberator", tiny_models.reverberator]
+    photos = ["--from", files / "room.jpg", "--to", files / "other.png"]
+    options = {"seen": photos, "blind": photos[2:], "half": [*photos, "--strength", 0.5]}
+    sounds = {}
+    for name, option in options.items():
+        result = run_here("transfer", files / "in.wav", "-o", files / f"{name}.wav", *option, *models)
+        assert result.returncode == 0, result.stderr
+        sounds[name] = soundfile.read(files / f"{name}.wav")[0]
+    assert not np.array_equal(sounds["seen"], sounds["blind"])
+    np.testing.assert_allclose(sounds["half"], (source + sounds["seen"]) / 2, atol=1e-6)
+    fails(
+        files, "transfer", files / "in.wav", "-o", files / "half.wav", *photos, says="--force", run=run_here
+    )
+
+
+def test_response(files: Path, tiny_models: Models) -> None:
+    command = ["response", files / "room.jpg", "--model", tiny_models.reverberator, "-o"]
+    options = ["--rate", 44_100, "--seconds", 0.2, "--bits", 24]
+    result = run_here(*command, files / "ir.wav", *options, "--count", 2, "--seed", 7)
+    assert result.returncode == 0, result.stderr
+    assert [line.split(",")[0] for line in result.stdout.splitlines()] == [
+        f"{files / f'ir-{number}.wav'}: seed {seed}" for number, seed in ((1, 7), (2, 8))
+    ]
+    for name in ("ir-1.wav", "ir-2.wav"):
+        info = soundfile.info(files / name)
+        assert (info.samplerate, info.frames, info.channels, info.subtype) == (44_100, 8820, 1, "PCM_24")
+    first, second = (soundfile.read(files / name)[0] for name in ("ir-1.wav", "ir-2.wav"))
+    assert not np.array_equal(first, second)
+    assert np.argmax(np.abs(first)) == 0
+    assert run_here(*command, files / "again.wav", *options, "--seed", 8).returncode == 0
+    assert np.array_equal(soundfile.read(files / "again.wav")[0], second)
+    assert run_here(*command, files / "plain.wav").returncode == 0
+    info = soundfile.info(files / "plain.wav")
+    assert (info.samplerate, info.frames, info.subtype) == (48_000, 3 * 4096, "FLOAT")
+
+
+def test_responses_are_written_all_or_none(files: Path, tiny_models: Models) -> None:
+    write_wav(files / "ir-2.wav")
+    command = ["response", files / "room.jpg", "-o", files / "ir.wav", "--count", 3]
+    fails(files, *command, says=r"ir-2\.wav.*--force", run=run_here)
+    command = ["response", files / "room.jpg", "-o", files / "ir.wav", "--model", tiny_models.dereverberator]
+    fails(files, *command, says="generates speech", run=run_here)
+    fails(files, "response", files / "bad.jpg", "-o", files / "ir.wav", says=r"bad\.jpg", run=run_here)
+    fails(files, "response", files / "room.jpg", "-o", files / "ir.txt", says=r"ir\.txt", run=run_here)
+
+
+def test_check_warns_and_needs_its_extra(
+    files: Path, tiny_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mvsd import check
+
+    write_wav(files / "long.wav", 2 * RATE)
+    command = ["dereverb", files / "long.wav", "-o", files / "out.wav", "--check", "--model"]
+    check._decoder.cache_clear()
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "pocketsphinx", None)
+        fails(files, *command, tiny_models.dereverberator, says=r"pip install 'mvsd\[asr\]'", run=run_here)
+    monkeypatch.setattr("mvsd.check._decoder", lambda: None)
+    monkeypatch.setattr("mvsd.check.compare_words", lambda *_: -3.25)
+    monkeypatch.setattr("mvsd.check.voice_similarity", lambda *_: 0.9)
+    result = run_here(*command, tiny_models.dereverberator)
+    assert result.returncode == 0
+    assert result.stderr == (
+        f"warning: {files / 'out.wav'}: the words may have changed in 1 of 1 pieces of 10 s, most at 0 s "
+        "(-3.25, at least -2.5 is usual)\n"
+    )
+
+
+# ------------------------------------------------------------------------------------------ videos and folders
+
+
+@pytest.fixture
+def video(files: Path) -> Path:
+    """A video with two shots of 1 s."""
+    rng = np.random.default_rng(0)
+    walls = [np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2)]
+    sound = 0.1 * rng.standard_normal((2, 96_000))
+    frames = [walls[0]] * 25 + [walls[1]] * 25
+    return make_video(files / "in.mp4", Kind(".mp4", "libx264", "aac"), frames, None, [(0, sound)])
+
+
+def test_a_video_brings_its_own_rooms(files: Path, video: Path, tiny_models: Models) -> None:
+    command = ["reverb", video, "-o", files / "out.mp4", "--model", tiny_models.reverberator, "--steps", 1]
+    result = run_here(*command)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{files / 'out.mp4'}: 2.00 s in ")
+    assert f"{files / 'out.mp4'}: the room changes at 1.00 s\n" in result.stderr
+    assert packets(files / "out.mp4") == packets(video)
+    assert run_here(*command, "--force", "--scene", files / "room.jpg").stderr == ""
+    fails(files, *command, says="--force", run=run_here)
+    sound = ["reverb", video, "-o", files / "out.wav", "--model", tiny_models.reverberator]
+    fails(files, *sound, says="--scene.*video", status=2, run=run_here)
+
+
+def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:
+    folder, out = files / "folder", files / "new" / "out"
+    (folder / "sub").mkdir(parents=True)
+    video.rename(folder / "sub" / "film.mp4")
+    (files / "in.wav").rename(folder / "good.wav")
+    (folder / "bad.wav").write_text("no sound")
+    command = ["dereverb", folder, "-o", out, "--model", tiny_models.dereverberator]
+    result = run_here(*command)
+    assert result.returncode == 1
+    failed, last = result.stderr.splitlines()[-2:]
+    assert failed.startswith(f"failed: bad.wav: {folder / 'bad.wav'}: ")
+    assert last == f"error: 1 of 3 files failed; the reasons are above and in {out / 'mvsd-results.csv'}"
+    assert re.fullmatch(r"converted +2\nkept +0\nfailed +1\n3 files in .*mvsd-results\.csv\n", result.stdout)
+    assert soundfile.info(out / "good.wav").frames == 22_050
+    assert packets(out / "sub" / "film.mp4") == packets(folder / "sub" / "film.mp4")
+    (folder / "bad.wav").unlink()
+    again = run_here(*command)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert re.match(r"converted +0\nkept +2\nfailed +0\n", again.stdout)
+    other = run_here(*command, "--seed", 1)
+    assert (other.returncode, other.stderr.count("--force")) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "status"),
+    [
+        (["--model", "nowhere.safetensors"], "nowhere", 1),
+        (["--scene", "photos", "--depth", "depth.npy"], "--depth", 2),
+        (["--scene", "photos", "--save-response", "ir.wav"], "--save-response", 2),
+        (["--jobs", "0"], "--jobs", 2),
+    ],
+)
+def test_options_that_a_folder_cannot_have(
+    files: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], says: str, status: int
+) -> None:
+    monkeypatch.chdir(files)
+    for name in ("folder", "photos"):
+        (files / name).mkdir()
+    (files / "in.wav").rename(files / "folder" / "in.wav")
+    fails(files, "reverb", "folder", "-o", "out", *options, says=says, status=status, run=run_here)
+
+
+@posix_only
+def test_an_interrupted_folder_goes_on(files: Path, tiny_models: Models) -> None:
+    (files / "folder").mkdir()
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write_wav(files / "folder" / name)
+    write_wav(files / "folder" / "long.wav", 600 * RATE)
+    out = files / "out"
+    command = ["dereverb", files / "folder", "-o", out, "--jobs", 2, "--model", tiny_models.dereverberator]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mvsd", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    results = out / "mvsd-results.csv"
+    while not (results.exists() and "c.wav,converted" in results.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (
+        130,
+        "what is done is kept; the same command goes on from here\ninterrupted\n",
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["a.wav", "b.wav", "c.wav", "mvsd-results.csv"]
+    write_wav(files / "folder" / "long.wav")
+    result = run_here(*command[:4], *command[6:])
+    assert result.returncode == 0, result.stderr
+    assert re.match(r"converted +1\nkept +3\nfailed +0\n", result.stdout)
 
 
 # ------------------------------------------------------------------------------------------ bad recordings
@@ -409,6 +630,14 @@ def test_an_interrupt_leaves_nothing_and_progress_shows_on_a_terminal(
             ["reverb", "in.wav", "--scene", "room.jpg", "-o", "a.wav", "--save-response", "./a.wav"],
             "same file",
         ),
+        (["dereverb", "in.wav", "-o", "out.wav", "--strength", "1.5"], "--strength"),
+        (["dereverb", "in.wav", "-o", "out.wav", "--keep-early", "-1"], "--keep-early"),
+        (["dereverb", "in.wav", "-o", "out.wav", "--wet", "loud"], "--wet"),
+        (["dereverb", "in.wav", "-o", "out.wav", "--level", "loud"], "--level"),
+        (["reverb", "in.wav", "--scene", "room.jpg", "-o", "out.wav", "--rt60", "0"], "--rt60"),
+        (["transfer", "in.wav", "-o", "out.wav"], "--to"),
+        (["response", "room.jpg"], "--out"),
+        (["response", "room.jpg", "-o", "ir.wav", "--count", "0"], "--count"),
         (["simulate", "--rooms", "0", "--out", "rooms"], "--rooms"),
         (["simulate", "--out", "rooms"], "--rooms"),
         (["train"], "CONFIG"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mvsd
-from mvsd.cli import convert, train
+from mvsd.cli import convert, data, demo, evaluate, inspect, train
 from mvsd.errors import MvsdError
 
 # Typer exports only this subclass of the class of all usage errors.
@@ -43,8 +43,20 @@ def _options(
     """Move a voice into the room on a photo, and out of it again."""
 
 
-for _command in (convert.reverb, convert.dereverb, convert.example, train.simulate, train.train):
+for _command in (
+    convert.reverb,
+    convert.dereverb,
+    convert.transfer,
+    convert.response,
+    convert.example,
+    train.simulate,
+    train.train,
+    evaluate.evaluate,
+    inspect.inspect,
+    demo.demo,
+):
     app.command()(_command)
+app.add_typer(data.app, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
