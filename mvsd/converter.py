@@ -158,8 +158,7 @@ class Converter(nn.Module, Blockwise):
         condition = self._condition(source / level, tokens)
         spectrogram = self._sample(condition, seeds, num_steps, gradient)
         if self.generates_response:
-            late = self.spectrogram.decode(spectrogram, self.config.num_samples)
-            return source + _convolve(source, late)
+            return source + _convolve(source, self._decode_late(spectrogram))
         return level * self.spectrogram.decode(spectrogram, source.shape[-1])
 
     estimate = forward
@@ -186,8 +185,8 @@ class Converter(nn.Module, Blockwise):
             tokens = self.tokens([scene])
             condition = self._condition(tokens.new_zeros(1, 1), tokens)
             spectrogram = self._sample(condition, torch.tensor([seed]), steps or self.config.num_steps, "all")
-            rir = self.spectrogram.decode(spectrogram, self.config.num_samples)[0].cpu().numpy()
-        rir[0] += 1
+            rir: np.ndarray = self._decode_late(spectrogram)[0].cpu().numpy()
+        rir[0] = 1
         return rir
 
     def convert_blocks(
@@ -320,6 +319,11 @@ class Converter(nn.Module, Blockwise):
             expected = self.envelope(condition.tokens)
             return self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
         return spectrogram
+
+    def _decode_late(self, spectrogram: Tensor) -> Tensor:
+        """What follows the direct sound: (B, 2, F, N) -> (B, R), exactly 0 at sample 0, where the voice itself is."""
+        late = self.spectrogram.decode(spectrogram, self.config.num_samples)
+        return torch.cat([torch.zeros_like(late[:, :1]), late[:, 1:]], dim=1)
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)

@@ -138,6 +138,7 @@ def test_response_is_a_unit_impulse_then_the_room() -> None:
     converter = CONVERTERS["response"]
     rir = converter.response(SCENE, seed=5)
     assert rir.shape == (4096,)
+    assert rir[0] == 1
     source = voice(10_000)
     expected = np.convolve(source, rir)[:10_000]
     np.testing.assert_allclose(converter.convert(source, 16_000, SCENE, seed=5), expected, atol=1e-4)
