@@ -1,6 +1,6 @@
 """A long stereo file at 48 kHz: time, memory and seams, beside chunks that are joined without a cross-fade.
 
-    python benchmarks/long_file.py --minutes 90                        about 40 minutes on two cores, 8 GB of disk
+    python benchmarks/long_file.py --minutes 90                        some 20 minutes of one core, 8 GB of disk
     python benchmarks/long_file.py --minutes 2 --chunk-seconds 30
 
 `ours` is `mvsd.files.convert_file`. `chunks` is how python-audio-separator treats long files (`--chunk_duration`,

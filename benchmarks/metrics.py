@@ -281,6 +281,8 @@ def timed(task: tuple[str, Clip]) -> float:
     every = {**METRICS["reverberation"], **METRICS["dereverberation"], **MORE_METRICS["dereverberation"]}
     metric = every[name]
     inputs = {"source": clip.dry, "estimate": clip.wet, "target": clip.dry, "transcript": "one two three"}
+    if "source" in metric.inputs:
+        inputs["target"] = 0.9 * clip.wet  # another clip in a room, so that two responses are fitted
     start = time.process_time()
     try:
         metric.function(**{key: inputs[key] for key in metric.inputs}, sample_rate=RATE)

@@ -16,6 +16,7 @@ from mvsd.amount import KeepEarly, Mix, Rt60, dereverberation, reverberation
 from mvsd.blockwise import BlockConverter, Blocks, Blockwise, add_change
 from mvsd.decay import bend_decay
 from mvsd.errors import MvsdError, NotMeasurable
+from mvsd.fullband import extend_response
 from mvsd.scene import Scene
 from mvsd.streaming import convolve_blocks
 
@@ -236,6 +237,15 @@ def test_rt60_is_what_is_measured_after(wanted: float) -> None:
     np.testing.assert_allclose(bent.convert(source, RATE), convolve(source, rir)[:60_000], atol=1e-4)
 
 
+def test_a_bent_room_is_applied_full_band_and_by_its_seed() -> None:
+    rate, source = 44_100, noise(20_000)
+    for seed in (0, 1):
+        bent = Rt60(Room(room(0.3)), 0.5)
+        rir = extend_response(bent.response(seed=seed), rate, seed=seed)
+        expected = convolve(source, rir)[: len(source)]
+        np.testing.assert_allclose(bent.convert(source, rate, seed=seed), expected, atol=1e-4)
+
+
 def test_the_direct_to_reverberant_ratio_moves_with_the_energy_of_the_tail() -> None:
     rir = room(0.4, drr=0)
     for wanted in (0.2, 0.8, 1.6):
@@ -340,6 +350,7 @@ def test_channels_are_linked(early_case: dict[str, np.ndarray]) -> None:
     )
     left, right = KeepEarly(Answer(dry), 50).convert(wet, RATE)
     np.testing.assert_allclose(right, 0.25 * left, atol=1e-6)
+    np.testing.assert_allclose(left, KeepEarly(Answer(dry[0]), 50).convert(wet[0], RATE), atol=1e-6)
 
 
 def test_the_band_above_8_khz_is_that_of_the_estimate() -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from videos import KINDS, make_video, noise, pictures
 
 from mvsd.example import SAMPLES
 
@@ -30,6 +31,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     shutil.copy(SAMPLES / "living-room.jpg", tmp_path / "room.jpg")
     shutil.copy(SAMPLES / "voice.flac", tmp_path / "dry.wav")  # the reader goes by content, not by suffix
+    make_video(tmp_path / "talk.mp4", KINDS[0], pictures(9), None, [(0, noise(9000))])
     monkeypatch.chdir(tmp_path)
     for block in blocks:
         exec(compile(block, str(page), "exec"), {})

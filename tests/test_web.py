@@ -25,6 +25,7 @@ from mvsd.example import SAMPLES
 from mvsd.level import LoudnessMeter
 from mvsd.report import Quantity, Report
 from mvsd.web.app import serving
+from mvsd.web.inputs import Inputs
 from mvsd.web.jobs import Limits, Models, Settings, Task, convert, describe_photo, describe_source
 from mvsd.web.listening import Listening, prepare_listening
 from mvsd.web.room import decay_figure, inspect_rooms, rooms_json, rooms_table
@@ -332,3 +333,28 @@ def test_without_gradio_the_extra_is_named(models: Models, monkeypatch: pytest.M
     with pytest.raises(MissingExtraError, match=r"pip install 'mvsd\[web\]'"), serving(models, LIMITS):
         pass
     assert "GRADIO_TEMP_DIR" not in os.environ
+
+
+def test_settings_from_the_page() -> None:
+    """In the order of the components; a photo that the task does not use is left out."""
+    values = ["/t/voice.wav", None, "/t/new.jpg", "/t/old.jpg", -3, 1, 0, 20, 0.5, "lufs", 7, 0]
+    into = Inputs.settings("reverb", *values)
+    assert into == Settings(
+        "reverb",
+        Path("/t/voice.wav"),
+        Path("/t/new.jpg"),
+        None,
+        wet_db=-3,
+        dry_db=1,
+        keep_early_ms=20,
+        strength=0.5,
+        level="lufs",
+        seed=7,
+    )
+    out = Inputs.settings("dereverb", *values)
+    assert (out.room, out.old_room) == (None, Path("/t/old.jpg"))
+    both = Inputs.settings("transfer", None, "/t/clip.mp4", *values[2:6], 0.8, *values[7:11], 4)
+    assert both.source.name == "clip.mp4" and (both.rt60, both.steps) == (0.8, 4)
+    assert both.room and both.old_room
+    with pytest.raises(MvsdError, match="no voice yet"):
+        Inputs.settings("reverb", None, *values[1:])

@@ -101,7 +101,8 @@ def convert_folder(
     `options` are all the command's others; that called `photo` is a photo, a folder of photos, or None. Raises
     MvsdError if a file failed, when all others are done.
     """
-    from mvsd.folders import RESULTS, convert_folder
+    from mvsd.folders import RESULTS
+    from mvsd.folders import convert_folder as convert_files
 
     scene = options.pop(photo)
     if options.get("save_response") is not None:
@@ -111,7 +112,7 @@ def convert_folder(
     run = _Command(command, photo, tuple(options.items()))
     try:
         with progress_bar("converting") as progress:
-            report = convert_folder(
+            report = convert_files(
                 run,
                 source,
                 out,

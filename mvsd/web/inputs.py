@@ -46,7 +46,10 @@ class Inputs:
 
     @staticmethod
     def settings(*values: Any) -> Settings:
-        """What is asked for, from the components' values. Raises MvsdError without a voice."""
+        """What is asked for, from the components' values. Raises MvsdError without a voice.
+
+        Gradio makes 0 of a number that is left empty, so 0 stands for what the photo or the model has.
+        """
         given = Inputs(*values)
         source = given.video or given.audio
         if source is None:
@@ -58,12 +61,12 @@ class Inputs:
             old_room=_path(given.old_room) if given.task != "reverb" else None,
             wet_db=float(given.wet_db),
             dry_db=float(given.dry_db),
-            rt60=None if given.rt60 is None else float(given.rt60),
+            rt60=float(given.rt60) if given.rt60 else None,
             keep_early_ms=float(given.keep_early_ms),
             strength=float(given.strength),
             level=given.level,
             seed=int(given.seed or 0),
-            steps=None if given.steps is None else int(given.steps),
+            steps=int(given.steps) if given.steps else None,
         )
 
 
@@ -167,9 +170,10 @@ def _amounts() -> tuple[list[Any], list[Any]]:
             wet = gr.Slider(-40, 12, 0, step=0.5, label="What the room adds (wet, dB)", elem_id="wet")
             dry = gr.Slider(-40, 12, 0, step=0.5, label="The direct voice (dry, dB)", elem_id="dry")
             rt60 = gr.Number(
-                None,
-                label=f"Reverberation time ({shortest:g} to {longest:g} s)",
-                placeholder="as the photo has it",
+                0,
+                label=f"Reverberation time ({shortest:g} to {longest:g} s; 0: as the photo has it)",
+                minimum=0,
+                maximum=longest,
                 step=0.1,
                 elem_id="rt60",
             )
@@ -181,11 +185,10 @@ def _amounts() -> tuple[list[Any], list[Any]]:
         level = gr.Radio(_LEVELS, value="keep", label="Level of what comes out", elem_id="level")
         with gr.Row():
             steps = gr.Number(
-                None,
-                label="Steps",
-                placeholder="the model's own",
+                0,
+                label="Steps (0: the model's own)",
                 precision=0,
-                minimum=1,
+                minimum=0,
                 maximum=64,
                 min_width=130,
                 elem_id="steps",

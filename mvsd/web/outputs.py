@@ -67,7 +67,8 @@ def make_outputs() -> Outputs:
     report = gr.DownloadButton(
         "Download the room report (JSON)", visible=False, size="md", elem_id="get-report"
     )
-    return Outputs(player, summary, video, *files, command, table, decay, box, photo, report)
+    sound, film, response = files
+    return Outputs(player, summary, video, sound, film, response, command, table, decay, box, photo, report)
 
 
 def shown(conversion: Conversion, listening: Listening) -> list[Any]:

@@ -6,6 +6,7 @@ class Player {
 
   constructor(root) {
     this.root = root;
+    root.player = this;
     this.find = selector => root.querySelector(selector);
     this.seek = this.find(".seek");
     this.duration = Number(this.seek.max);
