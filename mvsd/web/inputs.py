@@ -125,14 +125,17 @@ def _voice(limits: Limits, visitors: Visitors) -> tuple[Any, Any]:
             video = gr.Video(
                 sources=["upload"], label="A video with a voice", buttons=[], height=200, elem_id="video"
             )
-            gr.HTML(note_html("Without a photo, the rooms are those that the video shows."))
-    note = gr.HTML(note_html(f"Up to {limits.megabytes} MB and {limits.seconds:g} s"), elem_id="source-note")
+            gr.HTML(
+                note_html("Without a photo, the rooms are those that the video shows."), elem_id="video-note"
+            )
+    nothing = note_html(f"Up to {limits.megabytes} MB and {limits.seconds:g} s")
+    note = gr.HTML(nothing, elem_id="source-note")
 
     def describe(path: Path) -> str:
         return describe_source(path, limits)
 
     for component, other in ((audio, video), (video, audio)):
-        _check_uploads(describe, visitors, component, note, other)
+        _check_uploads(describe, visitors, component, note, nothing, other)
     sample.click(
         lambda: (str(SAMPLE_VOICE), None, note_html(describe(SAMPLE_VOICE))),
         None,
@@ -200,16 +203,21 @@ def _amounts() -> tuple[list[Any], list[Any]]:
 
 
 def _check_uploads(
-    describe: Callable[[Path], str], visitors: Visitors, component: Any, note: Any, other: Any = None
+    describe: Callable[[Path], str],
+    visitors: Visitors,
+    component: Any,
+    note: Any,
+    nothing: str = "",
+    other: Any = None,
 ) -> None:
-    """Say at once what was uploaded, or why it cannot be used, and then take it away."""
+    """Say at once what was uploaded, or why it cannot be used, and then take it away; `nothing` is said of nothing."""
     import gradio as gr
 
     others = [] if other is None else [other]
 
     def check(path: str | None) -> list[Any]:
         if path is None:
-            return [gr.skip(), "", *(gr.skip() for _ in others)]
+            return [gr.skip(), nothing, *(gr.skip() for _ in others)]
         try:
             return [gr.skip(), note_html(describe(Path(path))), *(None for _ in others)]
         except MvsdError as error:
