@@ -420,7 +420,7 @@ def test_an_interrupted_folder_goes_on(files: Path, tiny_models: Models) -> None
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     results = out / "mvsd-results.csv"
-    while not (results.exists() and "c.wav,converted" in results.read_text()):
+    while not (results.exists() and all(f"{n}.wav,converted" in results.read_text() for n in "abc")):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process

@@ -42,7 +42,7 @@ def scene(width: int = 64, *, depth: bool = True) -> Scene:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Figures are kept instead of written."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path, *, force: kept.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path, *, force: kept.append(figure))
     return kept
 
 

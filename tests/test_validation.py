@@ -15,7 +15,10 @@ from mvsd.training.config import load_config
 from mvsd.training.loop import train
 from mvsd.training.validation import make_validation
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
+# The blind estimator's is of another kind and has its own test.
+CONFIGS = sorted(
+    path for path in (Path(__file__).parents[1] / "configs").rglob("*.toml") if path.name != "blind.toml"
+)
 
 
 @pytest.fixture(scope="module")
