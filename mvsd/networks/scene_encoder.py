@@ -132,8 +132,7 @@ class SceneEncoder(nn.Module):
 
     def forward(self, canvas: Tensor, known: Tensor) -> Tensor:
         """See the class."""
-        channels = canvas[:, : 4 if self.config.depth else 3]
-        features = self.resnet(channels.contiguous(memory_format=torch.channels_last))
+        features = self.resnet(canvas[:, : 4 if self.config.depth else 3])
         tokens = self.project(features.flatten(2).transpose(1, 2)) + self.position
         return torch.where(known[:, None, None], tokens.float(), self.null_tokens)
 
