@@ -35,7 +35,7 @@ def save_module(
     metadata = {"format": kind, "config": json.dumps(to_dict(config))}
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mvsd-") as folder:
-        (Path(folder) / path.name).write_bytes(save(tensors, metadata))
+        (Path(folder) / path.name).write_bytes(_ordered(save(tensors, metadata)))
         (Path(folder) / path.name).replace(path)
 
 
@@ -68,3 +68,12 @@ def load_module(
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
     return module.eval()
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with its header in order: safetensors leaves the order of the metadata to chance."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]

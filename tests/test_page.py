@@ -324,7 +324,6 @@ def test_keys_play_one_sound_at_a_time(site: SimpleNamespace, visit: Any) -> Non
     page.keyboard.press("Escape")
     played(page, "pause", "scenes/000000/2.flac")
     page.keyboard.press("j")
-    page.keyboard.press("j")
     page.wait_for_function("document.activeElement.id === 'clip-1'")
     page.keyboard.press("7")
     assert played(page, "play", "scenes/000001/7.flac") == 0

@@ -70,17 +70,22 @@ function choose(side) {
   show();
 }
 
+const other = side => side === "a" ? "b" : "a";
+
 function pause() { for (const side of ["a", "b"]) find(`sound-${side}`).pause(); }
 
 function play(side) {
   const audio = find(`sound-${side}`);
-  if (audio.paused) audio.play(); else audio.pause();
+  if (!audio.paused) { audio.pause(); return; }
+  find(`sound-${other(side)}`).pause();
+  audio.play().catch(() => {});      // paused again before it began
 }
 
 for (const side of ["a", "b"]) {
-  find(`sound-${side}`).addEventListener("play", () => {
-    find(`sound-${side === "a" ? "b" : "a"}`).pause();
-    find(`sound-${side}`).dataset.heard = "yes";
+  const audio = find(`sound-${side}`);
+  audio.addEventListener("play", () => {
+    if (!audio.paused) find(`sound-${other(side)}`).pause();  // the event comes late: the other may have its turn already
+    audio.dataset.heard = "yes";
     heard();
   });
   find(`choose-${side}`).addEventListener("click", () => choose(side));

@@ -34,7 +34,7 @@ for (const sound of sounds) {
     const box = picture.getBoundingClientRect();
     if (audio.duration) audio.currentTime = audio.duration * (event.clientX - box.left) / box.width;
     placed = audio.paused;
-    audio.play();
+    audio.play().catch(() => {});  // paused again before it began
   });
 }
 
@@ -57,12 +57,12 @@ document.addEventListener("keydown", event => {
   if (event.key >= "1" && event.key <= "9") {
     const sound = scene.querySelector(`.sound[data-number="${event.key}"]`);
     if (!sound || !audioOf(sound)) return;
-    if (audioOf(sound).paused) audioOf(sound).play(); else audioOf(sound).pause();
+    if (audioOf(sound).paused) audioOf(sound).play().catch(() => {}); else audioOf(sound).pause();
   } else if (event.key === "j" || event.key === "k") {
     const next = scenes[scenes.indexOf(scene) + (event.key === "j" ? 1 : -1)];
     if (!next) return;
     next.focus({preventScroll: true});
-    next.scrollIntoView();
+    next.scrollIntoView({behavior: "instant"});  // the next key means this scene, not one on the way to it
   } else if (event.key === "Escape" && playing) {
     audioOf(playing).pause();
   } else return;
