@@ -29,14 +29,13 @@ from mvsd.simulation.geometry import (
 )
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS, Material
 from mvsd.simulation.rooms import Camera, Room, sample_room
+from mvsd.simulation.roomtypes import POPULATIONS
 from mvsd.simulation.simulate import describe, room_seed, simulate_room, simulate_rooms
 
 pytest.importorskip("mitsuba")
 pytest.importorskip("pyroomacoustics")
 
 from mvsd.simulation.picture import render
-
-TINY = {"panorama_share": 0.0}
 
 
 @pytest.fixture
@@ -98,11 +97,13 @@ def test_rooms_are_consistent(seed: int) -> None:
 
 
 def test_the_speaker_is_in_the_frame() -> None:
-    for seed in range(30):
-        room = sample_room(seed, **TINY)
+    for seed in range(60):
+        room = sample_room(seed)
         towards = np.subtract(room.source, room.camera.position)
         angle = np.arctan2(towards[1], towards[0]) - room.camera.yaw
         angle = np.degrees((angle + np.pi) % (2 * np.pi) - np.pi)
+        if room.camera.projection == "panorama":
+            continue
         assert abs(angle) < room.camera.fov_deg * 0.35
         above = np.arctan2(towards[2], np.hypot(towards[0], towards[1])) - room.camera.pitch
         assert abs(above) < np.arctan(0.75 * np.tan(np.radians(room.camera.fov_deg / 2))) / 2
@@ -227,7 +228,7 @@ def test_a_carpet_shortens_the_decay() -> None:
 
 
 def test_a_room_is_a_function_of_seed_split_and_index() -> None:
-    first, second = (simulate_room(3, seed=5, panorama_share=1.0) for _ in range(2))
+    first, second = (simulate_room(3, seed=5, population="homes") for _ in range(2))
     assert first.key == "train-5-000003"
     assert (
         first.rir is not None
@@ -244,6 +245,36 @@ def test_a_room_is_a_function_of_seed_split_and_index() -> None:
     assert first.scene.image.shape == (64, 192, 3)
 
 
+def test_a_home_sounds_drier_with_its_doors_open() -> None:
+    num_open = 0
+    for seed in range(6):
+        room = sample_room(seed, population="homes")
+        assert room.camera.projection == "panorama" and room.distance <= POPULATIONS["homes"].max_distance
+        walls = room.surfaces[2:]
+        opened = [patch for wall in walls for patch in wall.patches if patch.material == "open doorway"]
+        if not opened:
+            continue
+        assert all(patch.height < room.height for patch in opened)
+        shut = tuple(
+            replace(wall, patches=tuple(replace(patch, material="wooden door") for patch in wall.patches))
+            if any(patch in opened for patch in wall.patches)
+            else wall
+            for wall in room.surfaces
+        )
+        times = [
+            decay_time(sound.simulate_response(home), sound.SAMPLE_RATE)
+            for home in (room, replace(room, surfaces=shut))
+        ]
+        assert times[0] < 0.95 * times[1]
+        num_open += 1
+    assert num_open >= 3
+
+
+def test_an_unknown_population_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="wanted is one of mixed, homes"):
+        simulate_rooms(tmp_path, 1, population="castles")
+
+
 def test_splits_share_no_room() -> None:
     splits = ("train", "unpaired", "validation", "test")
     seeds = {room_seed(seed, split, index) for split in splits for seed in range(3) for index in range(500)}
@@ -258,7 +289,7 @@ def test_failed_rooms_are_replaced_and_reported(monkeypatch: pytest.MonkeyPatch)
         return np.eye(1, sound.NUM_SAMPLES, dtype=np.float32)[0] if room.seed in broken else simulate(room)
 
     monkeypatch.setattr(simulate_module, "simulate_response", sometimes)
-    example = simulate_room(0, **TINY)
+    example = simulate_room(0)
     assert len(example.metadata["replaced"]) == 1
     assert example.metadata["room_seed"] not in broken
 

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,21 +14,37 @@ from mvsd.cli.options import Seed, progress_bar
 
 
 def simulate(
-    rooms: Annotated[int, typer.Option(min=1, metavar="N", help="How many.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the shards.")],
+    rooms: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many.")] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Instead of making rooms up, take those on the photos of NYU Depth v2."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Name of the split; no two splits share a room.")] = "train",
+    population: Annotated[
+        str, typer.Option(help="Which rooms: mixed, or homes (furnished, doors open, seen in panoramas).")
+    ] = "mixed",
     seed: Seed = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
 ) -> None:
     """Simulate rooms with picture, depth and sound; rooms that are in the folder already are kept."""
-    from mvsd.simulation.simulate import simulate_rooms
+    from mvsd.simulation.simulate import simulate_photographed, simulate_rooms
+
+    if (rooms is None) == (photos is None):
+        raise typer.BadParameter("give --rooms N or --photos DIR, one of them")
 
     started = perf_counter()
     with progress_bar("simulating") as progress:
-        paths = simulate_rooms(out, rooms, seed=seed, jobs=jobs, split=split, progress=progress)
+        options: dict[str, Any] = {"seed": seed, "jobs": jobs, "split": split, "progress": progress}
+        if photos is not None:
+            paths = simulate_photographed(photos, out, **options)
+        else:
+            paths = simulate_rooms(out, rooms or 0, population=population, **options)
     for path in paths:
         typer.echo(path)
-    typer.echo(f"{rooms} rooms in {perf_counter() - started:.0f} s", err=True)
+    typer.echo(f"{perf_counter() - started:.0f} s", err=True)
 
 
 def train(

@@ -138,6 +138,9 @@ _TABLE = (
     Material("person", (0.15, 0.25, 0.50, 0.65, 0.70, 0.70, 0.70), 0.50, _FABRIC, 1.0),
     Material("plant", (0.05, 0.08, 0.12, 0.20, 0.30, 0.35, 0.40), 0.60, _rgb("3f6b35", "5c8a45", "2f5530"), 0.8,
              "leaves"),
+    # Some of what goes out through it comes back from the room behind.
+    Material("open doorway", (0.75, 0.75, 0.80, 0.80, 0.85, 0.85, 0.85), 0.40,
+             _rgb("6f6a62", "a59d90", "d3cdc1", "4c4a47"), 1.0),
     Material("metal", (0.05, 0.04, 0.03, 0.03, 0.03, 0.03, 0.03), 0.20,
              _rgb("b9bec2", "8d9398", "e4e6e7", "5b6066"), 0.25),
 )  # fmt: skip

@@ -22,9 +22,18 @@ from mvsd.simulation.geometry import (
     wall_distance,
 )
 from mvsd.simulation.materials import MATERIALS
-from mvsd.simulation.roomtypes import ANY_CEILING, ANY_FLOOR, ANY_WALL, ROOM_TYPES, RoomType, Weights
+from mvsd.simulation.roomtypes import (
+    ANY_CEILING,
+    ANY_FLOOR,
+    ANY_WALL,
+    POPULATIONS,
+    ROOM_TYPES,
+    Population,
+    RoomType,
+    Weights,
+)
 
-MIN_DISTANCE, MAX_DISTANCE = 0.7, 6.0
+MIN_DISTANCE = 0.7
 
 
 @dataclass(frozen=True)
@@ -90,35 +99,35 @@ class Room:
         return float(np.linalg.norm(np.subtract(self.source, self.camera.position)))
 
 
-def sample_room(seed: int, *, panorama_share: float = 0.5) -> Room:
-    """A random room; the same seed gives the same room.
+def sample_room(seed: int, *, population: str = "mixed") -> Room:
+    """A random room of a population (`mvsd.simulation.roomtypes`); the same seed gives the same room.
 
     Rooms in which no speaker can be seen from anywhere are drawn again from the next number of the same stream.
     """
     rng = np.random.default_rng(seed)
     while True:
-        room = _try_room(seed, rng, panorama_share)
+        room = _try_room(seed, rng, POPULATIONS[population])
         if room is not None:
             return room
 
 
-def _try_room(seed: int, rng: np.random.Generator, panorama_share: float) -> Room | None:
-    kinds = list(ROOM_TYPES.values())
-    weights = np.array([kind.weight for kind in kinds])
-    kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
+def _try_room(seed: int, rng: np.random.Generator, population: Population) -> Room | None:
+    kind = ROOM_TYPES[_draw(population.weights, rng)]
     outline = _sample_outline(kind, rng)
     height = float(rng.uniform(*kind.height))
     daylight = float(rng.choice([0.0, 1.0], p=[0.25, 0.75]) * rng.uniform(0.3, 1.0))
     surfaces = _sample_surfaces(kind, outline, height, daylight, rng)
+    if population.open_share:
+        surfaces = tuple(_opened(surface, height, population.open_share, rng) for surface in surfaces)
     furniture = _sample_furniture(kind, outline, surfaces, height, rng)
-    views = _sample_view(outline, height, furniture, rng)
+    views = _sample_view(outline, height, furniture, population.max_distance, rng)
     if views is None:
         return None
     position, source, facing = views
     towards = rotation(facing - np.pi / 2)
     person = place("person", figure(rng, source[2]), np.array(source[:2]) - towards @ np.array([0.0, 0.1]),
                    facing - np.pi / 2)  # fmt: skip
-    camera = _aim(position, source, panorama_share, rng)
+    camera = _aim(position, source, population.panorama_share, rng)
     return Room(seed, kind.name, outline, height, surfaces, furniture, person, source, facing, camera, daylight,
                 float(rng.uniform()))  # fmt: skip
 
@@ -233,6 +242,24 @@ def _sample_patches(
     return tuple(patches)
 
 
+def _opened(surface: Surface, height: float, open_share: float, rng: np.random.Generator) -> Surface:
+    """The wall with its door open, or with a wide doorway where it was plain."""
+    length = float(np.linalg.norm(surface.corners[1] - surface.corners[0]))
+    chance, wide, place = rng.uniform(size=3)
+    if not surface.name.startswith("wall") or chance >= open_share:
+        return surface
+    doors = [patch for patch in surface.patches if patch.name == "door"]
+    if doors:
+        doorway = _patch("opening", doors[0].start, 0.0, doors[0].width, doors[0].height, "open doorway", rng)
+        return replace(surface, patches=(doorway, *(p for p in surface.patches if p.name != "door")))
+    if surface.patches or length < 1.6:
+        return surface
+    width = 0.9 + float(wide) * min(1.7, length - 1.5)
+    start = 0.1 + float(place) * (length - 0.2 - width)
+    doorway = _patch("opening", start, 0.0, width, min(2.2, height - 0.1), "open doorway", rng)
+    return replace(surface, patches=(doorway,))
+
+
 def _sample_window(
     kind: RoomType, span: tuple[float, float], height: float, daylight: float, rng: np.random.Generator
 ) -> list[Patch]:
@@ -306,7 +333,7 @@ def _door_spaces(surfaces: tuple[Surface, ...]) -> list[np.ndarray]:
         along = along / np.linalg.norm(along)
         inward = np.array([-along[1], along[0]])
         for patch in wall.patches:
-            if patch.name == "door":
+            if patch.name in ("door", "opening"):
                 first = wall.corners[0][:2] + along * patch.start
                 second = first + along * patch.width
                 spaces.append(np.stack([first, second, second + 0.8 * inward, first + 0.8 * inward]))
@@ -342,7 +369,11 @@ def _place_somewhere(
 
 
 def _sample_view(
-    outline: np.ndarray, height: float, furniture: tuple[Furniture, ...], rng: np.random.Generator
+    outline: np.ndarray,
+    height: float,
+    furniture: tuple[Furniture, ...],
+    max_distance: float,
+    rng: np.random.Generator,
 ) -> tuple[tuple[float, float, float], tuple[float, float, float], float] | None:
     """Camera position, mouth position and the direction the speaker faces; None if nothing was found."""
     hulls = [piece.hull for piece in furniture]
@@ -356,7 +387,7 @@ def _sample_view(
             and not any(inside_polygon(point, hull.footprint(from_furniture)) for hull in hulls)
         )
 
-    reach = float(np.log(min(MAX_DISTANCE, float(np.linalg.norm(outline.max(axis=0))))))
+    reach = float(np.log(min(max_distance, float(np.linalg.norm(outline.max(axis=0))))))
     for attempt in range(240):
         if attempt % 20 == 0:
             distance = np.exp(rng.uniform(np.log(MIN_DISTANCE), reach))
@@ -366,7 +397,7 @@ def _sample_view(
         mouth = np.append(spot, rng.uniform(1.38, 1.66))
         if not free(camera[:2], 0.3, 0.25) or not free(spot, 0.4, 0.3):
             continue
-        if segments_cross(camera[:2], spot, outline) or np.linalg.norm(camera - mouth) > MAX_DISTANCE:
+        if segments_cross(camera[:2], spot, outline) or np.linalg.norm(camera - mouth) > max_distance:
             continue
         chest = mouth - np.array([0, 0, 0.25])
         if any(box_blocks(box, camera, target, 0.03) for box in obstacles for target in (mouth, chest)):

@@ -106,9 +106,40 @@ _ALL = (
              {"acoustic ceiling tile": 3.0, "perforated gypsum ceiling": 2.0, "acoustic panel": 0.5},
              (("desk", 0.9, 1), ("sofa", 0.5, 1), ("bookshelf", 0.4, 1)), window=0.15, curtain=0.9, panel=0.6,
              rug=0.5),
+    RoomType("open-plan home", 0.0, (30, 110), (2.4, 3.6), (1.0, 2.2), {"box": 2.0, "L": 4.0, "cut corner": 2.0},
+             _HOME_FLOOR, _PLAIN, _HOME_CEILING,
+             (("kitchen counter", 0.8, 2), ("fridge", 0.5, 1), ("sofa", 0.95, 3), ("armchair", 0.6, 3),
+              ("coffee table", 0.8, 1), ("table", 0.9, 2), ("chair", 0.6, 4), ("television", 0.6, 1),
+              ("bookshelf", 0.6, 2), ("sideboard", 0.6, 2), ("plant", 0.6, 3), ("floor lamp", 0.5, 2)),
+             window=0.5, curtain=0.5, picture=0.4, rug=0.7),
 )  # fmt: skip
 
 ROOM_TYPES: dict[str, RoomType] = {kind.name: kind for kind in _ALL}
+
+
+@dataclass(frozen=True)
+class Population:
+    """Which rooms occur.
+
+    Attributes:
+        weights: kind -> how often it is drawn.
+        open_share: chance of each doorway to stand open, and of each other plain wall to open into the next room.
+        max_distance: from mouth to microphone, metres.
+        panorama_share: share of rooms seen in a 360 degree panorama instead of a perspective photo.
+    """
+
+    weights: Weights
+    open_share: float
+    max_distance: float
+    panorama_share: float
+
+
+POPULATIONS = {
+    "mixed": Population({kind.name: kind.weight for kind in _ALL}, 0.0, 6.0, 0.5),
+    # Furnished homes with open doors, the talker not far, seen all around, as in the published benchmarks.
+    "homes": Population({"living room": 3.0, "bedroom": 2.5, "kitchen": 1.5, "bathroom": 0.7, "corridor": 0.8,
+                         "office": 0.7, "open-plan home": 5.0}, 0.7, 2.2, 1.0),
+}  # fmt: skip
 
 ANY_FLOOR = ("parquet", "floorboards", "linoleum", "ceramic tile", "marble", "concrete floor", "thin carpet",
              "thick carpet")  # fmt: skip

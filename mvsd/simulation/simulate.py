@@ -20,8 +20,10 @@ from mvsd.data.shards import write_shards
 from mvsd.errors import ConfigError, NotMeasurable
 from mvsd.scene import Scene
 from mvsd.simulation.materials import BANDS_HZ
+from mvsd.simulation.photographed import find_photographed, open_photographed, photographed_room
 from mvsd.simulation.picture import PANORAMA_PIXELS, PHOTO_PIXELS, load_mitsuba, render
 from mvsd.simulation.rooms import Room, sample_room
+from mvsd.simulation.roomtypes import POPULATIONS
 from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
 
 ROOMS_PER_SHARD = 250
@@ -38,7 +40,7 @@ def simulate_rooms(
     seed: int = 0,
     jobs: int | None = None,
     split: str = "train",
-    panorama_share: float = 0.5,
+    population: str = "mixed",
     image_scale: int = 1,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -48,7 +50,7 @@ def simulate_rooms(
 
     Args:
         jobs: processes; by default one per core.
-        panorama_share: share of rooms seen in a 360 degree panorama instead of a perspective photo, 0..1.
+        population: "mixed" (half of them seen in a panorama) or "homes" (`mvsd.simulation.roomtypes`).
         image_scale: picture size in multiples of 128 x 96 (photo) or 192 x 64 (panorama).
         progress: called with (rooms done, num_rooms).
 
@@ -56,22 +58,75 @@ def simulate_rooms(
         ConfigError: an argument is out of range.
         MissingExtraError: pyroomacoustics or mitsuba is not installed.
     """
-    if num_rooms < 1 or not 0 <= panorama_share <= 1 or image_scale < 1 or seed < 0:
+    if num_rooms < 1 or image_scale < 1 or seed < 0:
         raise ConfigError(
-            f"num_rooms {num_rooms} and image_scale {image_scale} must be at least 1, seed {seed} at least 0, "
-            f"panorama_share {panorama_share} between 0 and 1"
+            f"num_rooms {num_rooms} and image_scale {image_scale} must be at least 1, seed {seed} at least 0"
         )
+    if population not in POPULATIONS:
+        raise ConfigError(f"population is {population!r}; wanted is one of {', '.join(POPULATIONS)}")
     load_mitsuba()
     load_pyroomacoustics()
     make = partial(
-        simulate_room, seed=seed, split=split, panorama_share=panorama_share, image_scale=image_scale
+        simulate_room, seed=seed, split=split, population=population, image_scale=image_scale
     )  # fmt: skip
+    name = split if population == "mixed" else f"{split}-{population}"
+    return _write(make, num_rooms, Path(folder), f"{name}-{seed}", jobs, progress)
+
+
+def simulate_photographed(
+    photos: str | Path,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    split: str = "train",
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Give each photo of a split of NYU Depth v2 (`mvsd.simulation.photographed`) the sound of its room, as shards.
+
+    Photos that know too little depth, or whose room's decay is out of range, are left out.
+
+    Raises:
+        ConfigError: the seed is negative.
+        DataError: ``photos`` is not that data set.
+        MissingExtraError: pyroomacoustics is not installed.
+    """
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be at least 0")
+    load_pyroomacoustics()
+    names = find_photographed(photos, split)
+    make = partial(simulate_photo, photos=str(photos), names=names, seed=seed, split=split)
+    return _write(make, len(names), Path(folder), f"{split}-photographed-{seed}", jobs, progress)
+
+
+def simulate_photo(index: int, *, photos: str, names: list[str], seed: int, split: str) -> Example | None:
+    """Photo number ``index`` with the response of its room; None if the room cannot be told or its decay measured."""
+    photo = open_photographed(photos, names[index])
+    try:
+        room = photographed_room(photo, room_seed(seed, f"{split} photographed", index))
+        rir = simulate_response(room)
+        measures = _measure(rir)
+    except NotMeasurable:
+        return None
+    metadata = {**describe(room), **measures, "seed": seed, "split": split, "photo": photo.name}
+    return Example(f"{split}-photo-{photo.name}", photo.scene, None, None, rir, SAMPLE_RATE, metadata)
+
+
+def _write(
+    make: Callable[[int], Example | None],
+    num_rooms: int,
+    folder: Path,
+    name: str,
+    jobs: int | None,
+    progress: Progress | None,
+) -> list[Path]:
+    """Shards of 250 numbers each; those that are there already are kept."""
     paths: list[Path] = []
     with _workers(jobs or os.cpu_count() or 1) as mapped:
         for first in range(0, num_rooms, ROOMS_PER_SHARD):
             indices = range(first, min(first + ROOMS_PER_SHARD, num_rooms))
-            prefix = f"{split}-{seed}-{first:06d}-{indices.stop:06d}"
-            path = Path(folder) / f"{prefix}-000000.tar"
+            prefix = f"{name}-{first:06d}-{indices.stop:06d}"
+            path = folder / f"{prefix}-000000.tar"
             if not path.exists():
                 examples = _report(mapped(make, indices), first, num_rooms, progress)
                 write_shards(examples, folder, prefix=prefix, examples_per_shard=ROOMS_PER_SHARD)
@@ -82,16 +137,19 @@ def simulate_rooms(
 
 
 def _report(
-    examples: Iterator[Example], first: int, num_rooms: int, progress: Progress | None
+    examples: Iterator[Example | None], first: int, num_rooms: int, progress: Progress | None
 ) -> Iterator[Example]:
     for done, example in enumerate(examples, first + 1):
         if progress is not None:
             progress(done, num_rooms)
-        yield example
+        if example is not None:
+            yield example
 
 
 @contextmanager
-def _workers(jobs: int) -> Iterator[Callable[[Callable[[int], Example], range], Iterator[Example]]]:
+def _workers(
+    jobs: int,
+) -> Iterator[Callable[[Callable[[int], Example | None], range], Iterator[Example | None]]]:
     """A map in order: in this process for one job, else over freshly started processes of one thread each."""
     if jobs == 1:
         yield map
@@ -107,7 +165,12 @@ def _workers(jobs: int) -> Iterator[Callable[[Callable[[int], Example], range], 
 
 
 def simulate_room(
-    index: int, *, seed: int = 0, split: str = "train", panorama_share: float = 0.5, image_scale: int = 1
+    index: int,
+    *,
+    seed: int = 0,
+    split: str = "train",
+    population: str = "mixed",
+    image_scale: int = 1,
 ) -> Example:
     """Room number ``index`` of a split: picture, depth, response and what is known about them.
 
@@ -119,7 +182,8 @@ def simulate_room(
     """
     reasons: list[str] = []
     for attempt in range(MAX_ATTEMPTS):
-        room = sample_room(room_seed(seed, split, index, attempt), panorama_share=panorama_share)
+        number = room_seed(seed, split, index, attempt)
+        room = sample_room(number, population=population)
         rir = simulate_response(room)
         try:
             measures = _measure(rir)
@@ -133,6 +197,7 @@ def simulate_room(
             **measures,
             "seed": seed,
             "split": split,
+            "population": population,
             "index": index,
             "replaced": reasons,
         }

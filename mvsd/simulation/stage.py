@@ -191,6 +191,13 @@ def _add_wall_patch(patch: Patch, wall: Surface, stage: _Stage) -> None:
         handle = middle + along * (patch.width / 2 - 0.1) + inward * 0.07
         knob = (float(handle[0]), float(handle[1]), 1.02)
         stage.add_box(Box(knob, (0.12, 0.06, 0.03), yaw, "metal", (0.7, 0.7, 0.7)))
+    elif patch.name == "opening":  # the next room, as a dim wall above its floor
+        slab(0.03, 0.06, "painted wood", _WHITE)
+        slab(0.035, 0.0, patch.material, patch.color)
+        red, green, blue = (0.55 * value for value in patch.color)
+        x, y, _ = middle + inward * 0.02
+        floor = (patch.width, 0.04, 0.3 * patch.height)
+        stage.add_box(Box((float(x), float(y), floor[2] / 2), floor, yaw, patch.material, (red, green, blue)))
     elif patch.name == "picture":
         red, green, blue = (float(value) for value in stage.rng.uniform(0.1, 0.9, size=3))
         slab(0.03, 0.02, "wood", patch.color)
