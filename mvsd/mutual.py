@@ -21,16 +21,16 @@ from mvsd.errors import ConfigError
 from mvsd.spectrogram import magnitude
 
 CONVERTERS = ("reverberator", "dereverberator")
-WEIGHTED = ("style", "different", "added", "envelope", "cycle", "made")
+WEIGHTED = ("style", "different", "added", "level", "envelope", "cycle", "made")
 
 
 @dataclass(frozen=True)
 class MutualConfig:
     """Weights of the loss terms, and how the loop is run.
 
-    L_total = diffusion + style L_sty + different + added + envelope + cycle L_m + made; the paper gives no weights,
-    and has only the diffusion, L_sty and L_m. `made` is what a converter learns from pairs whose source its partner
-    made and whose target is real (Sennrich et al. 2016, "back-translation"): the dereverberator its supervised losses
+    L_total = diffusion + style L_sty + different + added + level + envelope + cycle L_m + made; the paper gives no
+    weights, and has only the diffusion, L_sty and L_m. `made` is what a converter learns from pairs whose source its
+    partner made and whose target is real (Sennrich et al. 2016, "back-translation"): the dereverberator its supervised losses
     on dry rows made wet, the reverberator the energies of wet rows made dry. It anchors what the cycle alone lets
     drift. `scene_dropout` is the share of rows that see the null scene, `loop_steps` the sampling steps of an estimate
     inside the loop, of which the last carries the gradient. `start_share` is the share of rows in which a bridge is
@@ -43,6 +43,7 @@ class MutualConfig:
     style: float = 0.5
     different: float = 0.0
     added: float = 0.0
+    level: float = 0.0
     envelope: float = 0.3
     cycle: float = 0.2
     made: float = 0.0

@@ -38,6 +38,15 @@ class TestFolder:
         (example,) = open_dataset(tmp_path)
         assert example.key == "kitchen" and example.scene is not None and example.anechoic is None
 
+    def test_a_response_alone_is_a_room_to_speak_into(self, tmp_path: Path) -> None:
+        (tmp_path / "rir").mkdir()
+        rir = np.concatenate([np.zeros(16), synthetic_room(0).rir]).astype(np.float32)
+        soundfile.write(tmp_path / "rir" / "hall-1.wav", 0.5 * rir, 16_000, subtype="FLOAT")
+        (example,) = open_dataset(tmp_path)
+        np.testing.assert_allclose(example.rir, synthetic_room(0).rir, atol=1e-5)
+        assert example.anechoic is None and example.reverberant is None and example.scene is None
+        assert example.metadata == {"name": "hall-1"}
+
     @pytest.mark.parametrize(
         "shape", ["(10**30, 2)", "(1000000000000000000000000000000, 2)", "(2, (", "(-1, 2)"]
     )

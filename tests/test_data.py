@@ -19,7 +19,15 @@ from tiny_run import write_data
 
 from mvsd.data import shards
 from mvsd.data.example import Example
-from mvsd.data.mixing import DataConfig, Mixer, batches, open_mixer, row_seed
+from mvsd.data.mixing import (
+    DataConfig,
+    Mixer,
+    batches,
+    coloured_noise,
+    open_mixer,
+    row_seed,
+    through_microphone,
+)
 from mvsd.data.shards import Shards, write_shards
 from mvsd.data.speech import Speech
 from mvsd.errors import ConfigError, DataError, OutputExistsError
@@ -285,6 +293,53 @@ class TestMixer:
         assert (batch.rir[:, 0] == 1).all()
         with pytest.raises(ConfigError, match="dry_share"):
             replace(mixer.config, dry_share=1.5)
+
+    def test_a_room_comes_nearer_or_farther(self, mixer: Mixer) -> None:
+        nearer = object.__new__(Mixer)
+        nearer.__dict__ |= {**vars(mixer), "config": replace(mixer.config, room_gain_db=(-6.0, -6.0))}
+        batch, usual = nearer.pairs(4), mixer.pairs(4)
+        torch.testing.assert_close(batch.rir[:, 1:], usual.rir[:, 1:] * 10**-0.3)
+        assert (batch.rir[:, 0] == 1).all()
+        with pytest.raises(ConfigError, match="room_gain_db"):
+            replace(mixer.config, room_gain_db=(1.0, 0.0))
+
+    def test_both_sides_hear_the_same_microphone_and_noise(self, mixer: Mixer) -> None:
+        changes = {"dry_share": 1.0, "timbre_db": 6.0, "band_limit_share": 0.5, "level_db": (-30.0, -30.0)}
+        heard = object.__new__(Mixer)
+        heard.__dict__ |= {**vars(mixer), "config": replace(mixer.config, **changes)}
+        batch = heard.pairs(8)
+        torch.testing.assert_close(batch.reverberant, batch.anechoic, atol=1e-5, rtol=0)
+        plain = mixer.pairs(8)
+        spectra = [torch.fft.rfft(b.anechoic).abs().square().mean(0) for b in (batch, plain)]
+        assert not torch.allclose(spectra[0] / spectra[0].sum(), spectra[1] / spectra[1].sum(), rtol=0.1)
+        noisy = object.__new__(Mixer)
+        config = replace(heard.config, noise_share=1.0, noise_db=(-10.0, -10.0))
+        noisy.__dict__ |= {**vars(mixer), "config": config}
+        batch = noisy.pairs(8)
+        torch.testing.assert_close(batch.reverberant, batch.anechoic, atol=1e-5, rtol=0)
+
+    def test_a_microphone_that_ends_at_a_frequency(self) -> None:
+        config = DataConfig(band_limit_share=1.0)
+        voice = np.random.default_rng(0).standard_normal(16_384).astype(np.float32)
+        for seed in range(10):
+            heard = through_microphone(voice, np.random.default_rng(seed), config)
+            generator = np.random.default_rng(seed)
+            generator.standard_normal(8), generator.random()
+            end_hz = generator.uniform(3500, 7500)
+            power, before = (np.abs(np.fft.rfft(x)) ** 2 for x in (heard, voice))
+            frequency = np.fft.rfftfreq(len(voice), 1 / 16_000)
+            assert (
+                power[frequency > 1.26 * end_hz].sum() < 1e-3 * before[frequency > 1.26 * end_hz].sum() + 1e-9
+            )
+            below = frequency < 0.98 * end_hz
+            np.testing.assert_allclose(power[below], before[below], rtol=1e-2, atol=1.0)
+
+    def test_coloured_noise_falls_with_frequency_and_has_unit_level(self) -> None:
+        for seed in range(5):
+            noise = coloured_noise(32_768, np.random.default_rng(seed))
+            assert np.sqrt(np.mean(noise**2)) == pytest.approx(1, rel=1e-4)
+            power = np.abs(np.fft.rfft(noise)) ** 2
+            assert power[100:1000].mean() > 0.9 * power[8000:].mean()
 
     @pytest.mark.parametrize("num_workers", [1, 3])
     def test_does_not_depend_on_workers_or_order(self, mixer: Mixer, num_workers: int) -> None:

@@ -4,7 +4,7 @@
     <folder>/anechoic/NAME.wav       the voice without it         <folder>/depth/NAME.png         its depth
     <folder>/rir/NAME.wav            the room's response          <folder>/transcript/NAME.txt    what is said
 
-Any of them may be missing, for all names or for some. A folder without these subfolders holds recordings made in
+Any of them may be missing, for all names or for some; a response alone is a room to speak into. A folder without these subfolders holds recordings made in
 rooms, NAME.wav, with photos NAME.jpg beside them. Any sound file and photo that the rest of the package reads will do.
 """
 
@@ -73,19 +73,21 @@ class Folder(Sequence[Example]):
     def _load(self, name: str) -> Example:
         files = self.files[name]
         voices = {role: load_mono(files[role]) for role in ("anechoic", "reverberant") if role in files}
-        length = min(len(voice) for voice in voices.values())
+        length = min((len(voice) for voice in voices.values()), default=0)
         signals: dict[str, Any] = {role: voice[:length] for role, voice in voices.items()}
         if "rir" in files:
             signals["rir"] = _load_rir(files["rir"])
         scene = Scene.open(files["image"], files.get("depth")) if "image" in files else None
-        metadata: dict[str, Any] = {"name": name, "speaker": re.split("[-_]", name)[0]}
+        metadata: dict[str, Any] = {"name": name}
+        if voices:
+            metadata["speaker"] = re.split("[-_]", name)[0]
         if "transcript" in files:
             metadata["transcript"] = _read_transcript(files["transcript"])
         return Example(re.sub(r"[^A-Za-z0-9_-]", "-", name), scene, metadata=metadata, **signals)
 
 
 def find_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Name -> role -> path, of all names that have sound; raises DataError."""
+    """Name -> role -> path, of all names that have sound or a response; raises DataError."""
     roles = {role: folder / role for role in SUFFIXES if (folder / role).is_dir()}
     if not roles:
         roles = {"reverberant": folder, "image": folder}
@@ -97,7 +99,8 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
             if role in found[path.stem]:
                 raise DataError(f"{path} and {found[path.stem][role].name} have one name; keep one of them")
             found[path.stem][role] = path
-    with_sound = {name: files for name, files in found.items() if {"anechoic", "reverberant"} & files.keys()}
+    sounds = {"anechoic", "reverberant", "rir"}
+    with_sound = {name: files for name, files in found.items() if sounds & files.keys()}
     if not with_sound:
         wanted = "reverberant/NAME.wav, anechoic/NAME.wav, rir/NAME.wav and image/NAME.jpg"
         raise DataError(f"{folder} has no recordings; wanted are shards (.tar), a benchmark, or {wanted}")

@@ -46,8 +46,15 @@ class DataConfig:
         warmup_rows: rows of an all-paired warm-up batch; 0: as many as the three kinds together.
         dry_share: share of the paired rows from which the room is taken away, so that a dereverberator learns to leave
             dry speech alone; 0 where a reverberator learns, which would believe it.
+        room_gain_db: range of a gain on the room, so that a dereverberator hears near and far voices in each; [0, 0]
+            where a reverberator learns, as for ``dry_share``.
+        timbre_db: standard deviation of a random equaliser, per octave, through which dry and reverberant voice are
+            heard alike; 0: none.
+        band_limit_share: share of the crops that such a microphone ends between 3.5 and 7.5 kHz.
+        noise_share: share of the crops to both sides of which the same noise is added, so that it is left alone.
+        noise_db: range of that noise's level, dB relative to the reverberant voice.
         level_db: range of the RMS level of a dry crop, dB of full scale.
-        scene_jitter: standard deviation of brightness and contrast.
+        scene_jitter: standard deviation of brightness and contrast, half of it for each colour.
         depth_dropout: chance that a scene comes without depth, as most photos do.
         num_workers: threads that prepare batches ahead; the batches do not depend on it.
     """
@@ -67,6 +74,11 @@ class DataConfig:
     num_anechoic: int = 4
     warmup_rows: int = 0
     dry_share: float = 0.0
+    room_gain_db: tuple[float, float] = (0.0, 0.0)
+    timbre_db: float = 0.0
+    band_limit_share: float = 0.0
+    noise_share: float = 0.0
+    noise_db: tuple[float, float] = (-50.0, -20.0)
     level_db: tuple[float, float] = (-35.0, -17.0)
     scene_jitter: float = 0.1
     depth_dropout: float = 0.5
@@ -74,7 +86,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name in (*COUNTS, "warmup_rows", "scene_jitter", "depth_dropout"):
+        for name in (*COUNTS, "warmup_rows", "scene_jitter", "depth_dropout", "timbre_db"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("num_samples", "rir_samples", "num_workers"):
@@ -82,10 +94,12 @@ class DataConfig:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 1 or more")
         if self.num_paired + self.num_reverberant + self.num_anechoic < 1:
             raise ConfigError("a batch has no rows; set data.num_paired, num_reverberant or num_anechoic")
-        if not 0 <= self.dry_share <= 1:
-            raise ConfigError(f"data.dry_share is {self.dry_share}; it must be in 0..1")
-        if self.level_db[0] > self.level_db[1]:
-            raise ConfigError(f"data.level_db is {list(self.level_db)}; wanted is [lowest, highest]")
+        for name in ("dry_share", "band_limit_share", "noise_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be in 0..1")
+        for name in ("level_db", "room_gain_db", "noise_db"):
+            if getattr(self, name)[0] > getattr(self, name)[1]:
+                raise ConfigError(f"data.{name} is {list(getattr(self, name))}; wanted is [lowest, highest]")
 
 
 class Scenes:
@@ -108,6 +122,7 @@ class Scenes:
         """(4, H, W) float32 canvas: turned (panoramas), mirrored, in other light, perhaps without depth."""
         turn, flip, depth = generator.random(3)
         contrast, brightness = 1.0 + config.scene_jitter * generator.standard_normal(2)
+        colours = 1.0 + 0.5 * config.scene_jitter * generator.standard_normal((3, 1, 1))
         canvas = self._canvases[index].astype(np.float32)
         rows, columns = self._boxes[index]
         picture = canvas[:, rows, columns]
@@ -116,7 +131,7 @@ class Scenes:
         if flip < 0.5:
             picture = picture[..., ::-1]
         canvas[:, rows, columns] = picture
-        canvas[:3, rows, columns] *= max(contrast, 0.1)
+        canvas[:3, rows, columns] *= max(contrast, 0.1) * np.maximum(colours, 0.1)
         canvas[:3, rows, columns] += brightness - 1.0
         if depth < config.depth_dropout:
             canvas[3] = 0.0
@@ -217,9 +232,18 @@ class Mixer:
         rir = rooms.rirs[index].astype(np.float32)
         if paired and config.dry_share and generator.random() < config.dry_share:
             rir[1:] = 0.0
+        elif paired and any(config.room_gain_db):
+            rir[1:] *= 10 ** (generator.uniform(*config.room_gain_db) / 20)
         voice = self._speech.crop(seed, config.num_samples, context=config.rir_samples - 1)
+        voice = through_microphone(voice, generator, config)
         reverberant = _convolve_valid(voice, rir)
         anechoic = voice[config.rir_samples - 1 :]
+        if config.noise_share and generator.random() < config.noise_share:
+            noise = coloured_noise(len(anechoic), generator)
+            noise *= 10 ** (generator.uniform(*config.noise_db) / 20) * np.sqrt(
+                np.mean(np.square(reverberant))
+            )
+            anechoic, reverberant = anechoic + noise, reverberant + noise
         gain = _level_gain(anechoic, generator.uniform(*config.level_db), reverberant)
         scene = rooms.scenes.draw(index, generator, config)
         if paired:
@@ -228,7 +252,7 @@ class Mixer:
 
     def _anechoic_row(self, seed: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
         config = self.config
-        anechoic = self._speech.crop(seed, config.num_samples)
+        anechoic = through_microphone(self._speech.crop(seed, config.num_samples), generator, config)
         gain = _level_gain(anechoic, generator.uniform(*config.level_db), anechoic)
         index = int(generator.integers(sum(map(len, self._scenes))))
         for scenes in self._scenes:
@@ -286,6 +310,30 @@ def batches(
 def row_seed(seed: int, number: int, row: int) -> int:
     """Hash (seed, batch number, row) to 62 bits."""
     return int(np.random.SeedSequence([seed, number, row]).generate_state(1, np.uint64)[0] >> np.uint64(2))
+
+
+def through_microphone(voice: np.ndarray, generator: np.random.Generator, config: DataConfig) -> np.ndarray:
+    """The voice (T,) through a random microphone: a smooth equaliser, and an upper end of the band."""
+    if not config.timbre_db and not config.band_limit_share:
+        return voice
+    octaves = np.arange(8)  # 62.5 Hz to 8 kHz
+    gains_db = config.timbre_db * generator.standard_normal(len(octaves))
+    limited, end_hz = generator.random() < config.band_limit_share, generator.uniform(3500, 7500)
+    size = fft.next_fast_len(len(voice), real=True)
+    frequencies = np.maximum(fft.rfftfreq(size, 1 / SAMPLE_RATE), 1.0)
+    gains_db = np.interp(np.log2(frequencies / 62.5), octaves, gains_db)
+    if limited:
+        gains_db -= np.maximum(0.0, 120 * np.log2(frequencies / end_hz))
+    filtered = fft.irfft(fft.rfft(voice, size) * np.asarray(10 ** (gains_db / 20), np.float32), size)
+    return np.asarray(filtered[: len(voice)], dtype=np.float32)
+
+
+def coloured_noise(num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """Noise (T,) of RMS 1, whose power falls by 0 to 9 dB per octave."""
+    spectrum = fft.rfft(generator.standard_normal(num_samples).astype(np.float32))
+    frequencies = np.arange(1, len(spectrum) + 1, dtype=np.float32)
+    noise = fft.irfft(spectrum * frequencies ** -generator.uniform(0, 1.5), num_samples)
+    return np.asarray(noise / np.sqrt(np.mean(np.square(noise))), dtype=np.float32)
 
 
 def _convolve_valid(voice: np.ndarray, rir: np.ndarray) -> np.ndarray:
