@@ -30,7 +30,7 @@ from evaluation_fixtures import DAMPER, RATE, example, room, voice
 from scipy import stats
 
 import mvsd
-from mvsd.acoustics import convolve, decay_time, drr_db
+from mvsd.acoustics import convolve, decay_time, drr_db, fit_response
 from mvsd.cli import main
 from mvsd.data.example import Example
 from mvsd.data.shards import Shards, write_shards
@@ -47,6 +47,7 @@ from mvsd.evaluation.systems import (
     GroundTruth,
     Model,
     Processed,
+    TrueDecay,
     TrueResponse,
     Untouched,
     choose_room,
@@ -172,6 +173,19 @@ def test_the_true_response_gives_the_target(data: Path) -> None:
         TrueResponse().estimate(make_clip([example(0, rir=None)], 0, "reverberation"), "")
 
 
+def test_the_true_decay_has_the_measures_of_the_true_response_and_other_detail(data: Path) -> None:
+    clip = make_clip([example(2, metadata={"level": 3.0})], 0, "reverberation")
+    rir = clip.rir
+    assert rir is not None
+    wet = TrueDecay().estimate(clip, "")
+    fitted = fit_response(clip.source, wet / 3, RATE, 0.4)
+    assert drr_db(fitted, RATE) == pytest.approx(drr_db(rir, RATE), abs=0.7)
+    assert decay_time(fitted, RATE) == pytest.approx(decay_time(rir, RATE), rel=0.15)
+    assert np.linalg.norm(wet - clip.target) > 0.1 * np.linalg.norm(clip.target)
+    with pytest.raises(NotMeasurable, match="impulse response"):
+        TrueDecay().estimate(make_clip([example(0, rir=None)], 0, "reverberation"), "")
+
+
 def test_wpe_takes_room_away_at_any_length() -> None:
     pytest.importorskip("nara_wpe")
     clip = make_clip([example(0, rir=room(0, 0.6), reverberant=None)], 0, "dereverberation")
@@ -233,6 +247,7 @@ def test_what_a_system_may_be(tmp_path: Path, tiny_models: Any, code: Path) -> N
     assert [system.name for system in references("dereverberation")] == ["WPE"]
     assert [s.name for s in references("reverberation", (0.5, 1.0))] == [
         "constant room (0.50 s, 1.0 dB)",
+        "true T20 and DRR",
         "true response",
     ]
 

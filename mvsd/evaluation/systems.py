@@ -163,6 +163,25 @@ class ConstantRoom:
 
 
 @dataclass(frozen=True)
+class TrueDecay:
+    """What T20 and DRR alone can do: per clip, the constant room with the measures of the true response."""
+
+    name: str = "true T20 and DRR"
+    conditions: tuple[str, ...] = ("",)
+
+    def identity(self) -> Hashable:
+        """Its name."""
+        return self.name
+
+    def estimate(self, clip: Clip, condition: str) -> Waveform:
+        """The source in a room of that decay, at the target's level."""
+        if clip.rir is None:
+            raise NotMeasurable("the data set does not hold the room's impulse response")
+        room = ConstantRoom(decay_time(clip.rir, clip.sample_rate), drr_db(clip.rir, clip.sample_rate))
+        return clip.level * room.estimate(clip, condition)
+
+
+@dataclass(frozen=True)
 class TrueResponse:
     """The source convolved with the room's true impulse response: no reverberator can do better."""
 
@@ -265,7 +284,7 @@ class Processed:
 
 def references(task: Task, constant: tuple[float, float] = PUBLISHED_ROOM) -> tuple[System, ...]:
     """The references of a task that need no training."""
-    return (WPE(),) if task == "dereverberation" else (ConstantRoom(*constant), TrueResponse())
+    return (WPE(),) if task == "dereverberation" else (ConstantRoom(*constant), TrueDecay(), TrueResponse())
 
 
 def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | None = None) -> System:
