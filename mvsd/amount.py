@@ -1,8 +1,8 @@
 """How much of a room: converters that wrap a converter and change the amount of what it does.
 
-They nest: each takes any converter, also one of these, and is one. `reverberation` and `dereverberation` put them
-together in the order that makes sense. Whatever they do, they keep length, rate and alignment, run in constant memory
-and are deterministic by seed.
+They nest: each takes any converter, also one of these, and is one. `reverberation`, `dereverberation` and `relocation`
+put them together in the order that makes sense. Whatever they do, they keep length, rate and alignment, run in
+constant memory and are deterministic by seed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import convert_by_response
 from mvsd.scene import Scene
 from mvsd.streaming import overlap_windows
+from mvsd.transfer import Transfer
 
 GAIN_RANGE_DB = (-np.inf, 40.0)
 EARLY_RANGE_MS = (0.0, 200.0)
@@ -197,7 +198,7 @@ def reverberation(
         reverberator = Rt60(reverberator, rt60)
     if (wet_db, dry_db) != (0, 0):
         reverberator = Mix.into_room(reverberator, wet_db=wet_db, dry_db=dry_db)
-    return reverberator if strength == 1 else Mix.strength(reverberator, strength)
+    return _with_strength(reverberator, strength)
 
 
 def dereverberation(
@@ -216,7 +217,36 @@ def dereverberation(
         dereverberator = KeepEarly(dereverberator, keep_early_ms)
     if (wet_db, dry_db) != (-np.inf, 0):
         dereverberator = Mix.out_of_room(dereverberator, wet_db=wet_db, dry_db=dry_db)
-    return dereverberator if strength == 1 else Mix.strength(dereverberator, strength)
+    return _with_strength(dereverberator, strength)
+
+
+def relocation(
+    dereverberator: BlockConverter,
+    reverberator: BlockConverter,
+    source_scene: Scene | None = None,
+    *,
+    wet_db: float = 0.0,
+    dry_db: float = 0.0,
+    rt60: float | None = None,
+    strength: float = 1.0,
+) -> BlockConverter:
+    """A `Transfer` out of the room of `source_scene` with these amounts of the new one, then `Mix.strength`.
+
+    `wet_db`, `dry_db` and `rt60` are those of `reverberation`. Raises MvsdError for a value out of range.
+    """
+    into_room = reverberation(reverberator, wet_db=wet_db, dry_db=dry_db, rt60=rt60)
+    return _with_strength(Transfer(dereverberator, into_room, source_scene), strength)
+
+
+def applied_room(converter: BlockConverter) -> ResponseConverter:
+    """Of what `reverberation` or `relocation` returned, that whose response is applied, amounts included.
+
+    The strength of a relocation is left out: it lets through the recording, whose own room is no part of the response.
+    Raises MvsdError where no response is generated.
+    """
+    if isinstance(converter, Mix) and isinstance(converter.converter, Transfer):
+        converter = converter.converter
+    return response_of(converter.reverberator if isinstance(converter, Transfer) else converter)
 
 
 def response_of(converter: BlockConverter) -> ResponseConverter:
@@ -226,6 +256,10 @@ def response_of(converter: BlockConverter) -> ResponseConverter:
             f"{type(converter).__name__} generates no room response; use a reverberator that does"
         )
     return converter  # type: ignore[return-value]
+
+
+def _with_strength(converter: BlockConverter, strength: float) -> BlockConverter:
+    return converter if strength == 1 else Mix.strength(converter, strength)
 
 
 def _factor(name: str, gain_db: float) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +9,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from mvsd.auditory import AuditoryDistance
 from mvsd.blockwise import CORE_RATE, Blockwise
-from mvsd.config import from_dict, to_dict
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
-from mvsd.errors import ConfigError, ModelFileError, MvsdError
+from mvsd.errors import ConfigError, MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
+from mvsd.model_file import load_module, save_module
 from mvsd.networks.envelope import EnergyEnvelope
 from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
@@ -122,7 +118,8 @@ class Converter(nn.Module, Blockwise):
         source and target (B, T), rir (B, R) with the direct sound a unit impulse at sample 0 (used only where the
         converter generates a response), tokens of `scene_encoder`, diffusion time (B,) in 0..1, seeds (B,) int64.
         "diffusion" is MVSD's L_d, "style" its L_sty (on magnitudes). Of generated speech, "different" and "added" are
-        what the ear makes of the error (`mvsd.auditory`).
+        what the ear makes of the error (`mvsd.auditory`), which does not hear the level of the whole; "level" is its
+        squared error, in units of 20 dB.
         """
         level = _level(source)
         condition = self._condition(source / level, tokens)
@@ -136,6 +133,7 @@ class Converter(nn.Module, Blockwise):
         if self.envelope is None:
             estimate = self.spectrogram.decode(denoised, target.shape[-1])
             losses["different"], losses["added"] = self.auditory(estimate, target / level)
+            losses["level"] = (_level(estimate) / _level(target / level)).log10().square()[:, 0]
         return losses
 
     def envelope_loss(self, rir: Tensor, tokens: Tensor) -> Tensor:
@@ -222,16 +220,7 @@ class Converter(nn.Module, Blockwise):
 
         Weights are stored as `dtype`; statistics of normalisation stay in float32.
         """
-        parameters = {name for name, _ in self.named_parameters()}
-        tensors = {
-            name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
-            for name, value in self.state_dict().items()
-        }
-        metadata = {"format": FORMAT, "config": json.dumps(to_dict(self.config))}
-        path = Path(path)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mvsd-") as folder:
-            (Path(folder) / path.name).write_bytes(save(tensors, metadata))
-            (Path(folder) / path.name).replace(path)
+        save_module(self, self.config, path, kind=FORMAT, dtype=dtype)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Converter:
@@ -239,29 +228,7 @@ class Converter(nn.Module, Blockwise):
 
         Raises ModelFileError where the file is missing, corrupt, or of another program.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ModelFileError(f"{path}: no such model file; give a .safetensors file written by mvsd")
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    found = metadata.get("format")
-                    raise ModelFileError(
-                        f"{path} has format {found!r}, not {FORMAT!r}; give a model of this version"
-                    )
-                config = from_dict(ConverterConfig, json.loads(metadata["config"]))
-                with torch.device("meta"):  # a hostile configuration must not make us allocate
-                    wanted = {name: list(value.shape) for name, value in cls(config).state_dict().items()}
-                names = list(file.keys())
-                if {name: file.get_slice(name).get_shape() for name in names} != wanted:
-                    raise ModelFileError(f"{path}: weights and configuration do not fit; get the file again")
-                converter = cls(config)
-                converter.load_state_dict({name: file.get_tensor(name) for name in names})
-        except (SafetensorError, KeyError, ValueError, RuntimeError, ConfigError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
-        return converter.to(device).eval()
+        return load_module(path, ConverterConfig, cls, kind=FORMAT).to(device)
 
     @classmethod
     def from_pretrained(

@@ -6,9 +6,7 @@ is written whole or not at all, and replaces another only with `force`. Its suff
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from mvsd.acoustics import OCTAVE_BANDS_HZ, decay_time, drr_db, energy_decay_db,
 from mvsd.data.example import Example
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.scene import Scene
+from mvsd.whole_file import whole_file
 
 Waveform = NDArray[np.floating]
 
@@ -33,7 +32,7 @@ _STYLE: dict[str, Any] = {"linewidth": 1.4}
 _LEVEL_RANGE_DB = 80.0  # below the loudest point of all spectrograms of a figure
 _DECAY_RANGE_DB = 60.0
 _MAX_COLUMNS = 1500  # drawn of a waveform or spectrogram; a page has no more pixels
-_HIGHEST_HZ = 12_000.0
+HIGHEST_HZ = 12_000.0
 _NUM_SHADES = 64  # of a bare spectrogram: steps of 1.3 dB, which no eye sees and which halve the file
 
 
@@ -164,7 +163,8 @@ def spectrogram_images(panels: Mapping[Path, Waveform], sample_rate: int) -> Non
         shade = np.clip((level - top) / _LEVEL_RANGE_DB + 1, 0, 1) * (_NUM_SHADES - 1)
         image = Image.fromarray(shade.round().astype(np.uint8))
         image.putpalette(shades.tobytes())
-        _replace(path, partial(image.save, optimize=True))
+        with whole_file(path) as temporary:
+            image.save(temporary, optimize=True)
 
 
 # ------------------------------------------------------------------------------------ pieces of a figure
@@ -192,7 +192,7 @@ def spectrogram_db(waveform: Waveform, sample_rate: int) -> tuple[NDArray[np.flo
     padded = np.pad(np.asarray(waveform, dtype=np.float64), (size // 2, size))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     spectrum = np.abs(np.fft.rfft(frames * signal.get_window("hann", size))) / size
-    num_bins = int(min(_HIGHEST_HZ, sample_rate / 2) * size / sample_rate) + 1
+    num_bins = int(min(HIGHEST_HZ, sample_rate / 2) * size / sample_rate) + 1
     return 20 * np.log10(spectrum[:, :num_bins].T + 1e-10), hop / sample_rate
 
 
@@ -200,7 +200,7 @@ def draw_spectrogram(
     axes: Axes, levels: NDArray[np.float64], hop_seconds: float, sample_rate: int, top: float
 ) -> Any:
     """The image, in dB below `top`."""
-    extent = (0.0, levels.shape[1] * hop_seconds, 0.0, min(_HIGHEST_HZ, sample_rate / 2) / 1000)
+    extent = (0.0, levels.shape[1] * hop_seconds, 0.0, min(HIGHEST_HZ, sample_rate / 2) / 1000)
     axes.set_ylabel("frequency (kHz)")
     return axes.imshow(
         levels - top,
@@ -328,16 +328,5 @@ def save_figure(figure: Figure, path: str | Path, *, force: bool) -> None:
         raise MvsdError(f"{path}: a figure is written as {', '.join(SUFFIXES)}, not as {path.suffix!r}")
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
-    _replace(path, lambda temporary: figure.savefig(temporary, dpi=120))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file beside `path`, then rename."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MvsdError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120)

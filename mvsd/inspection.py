@@ -22,7 +22,6 @@ from mvsd.acoustics import (
     direct_index,
     drr_db,
     energy_decay_db,
-    octave_filter,
 )
 from mvsd.blind import BlindEstimator
 from mvsd.converter import SAMPLE_RATE, Converter
@@ -162,6 +161,12 @@ def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:
     return bool(levels[0] > -3 and rises.max() < 6 and levels.min() < -10)
 
 
+def loudest_channel(waveform: Waveform) -> Waveform:
+    """(C, T) -> (T,): that of the most energy, which a mean over channels of opposite sign would not be."""
+    loudest: Waveform = waveform[int(np.argmax(np.square(waveform, dtype=np.float64).sum(1)))]
+    return loudest
+
+
 # -------------------------------------------------------------------------------------------- measuring
 
 
@@ -172,12 +177,9 @@ def _measures(
     times: dict[str, Callable[[], float]] = {
         name: partial(_time, rir, sample_rate, name, band) for name in ("rt60", "t30", "edt")
     }
-    if band is None:
-        ratios = {"drr_db": drr_db, "c50_db": c50_db, "d50": d50}
-        return times | {name: partial(measure, rir[:end], sample_rate) for name, measure in ratios.items()}
+    ratios = {"drr_db": drr_db, "c50_db": c50_db} | ({"d50": d50} if band is None else {})
     return times | {
-        "drr_db": partial(_band_ratio_db, rir[:end], sample_rate, band, 0.0025),
-        "c50_db": partial(_band_ratio_db, rir[:end], sample_rate, band, 0.050),
+        name: partial(measure, rir[:end], sample_rate, band_hz=band) for name, measure in ratios.items()
     }
 
 
@@ -190,19 +192,6 @@ def _time(rir: Waveform, sample_rate: int, name: str, band: int | None) -> float
             f"{kind} of the octave at {band} Hz is below {shortest:.2f} s, where the filter's own ringing is heard"
         )
     return seconds
-
-
-def _band_ratio_db(rir: Waveform, sample_rate: int, band: int, seconds: float) -> float:
-    """Energy up to `seconds` after the direct sound over the later, of one octave; split first, filtered then."""
-    split = direct_index(rir, sample_rate) + round(seconds * sample_rate) + 1
-    lead = int(4 * sample_rate / band)  # the filter rings to both sides
-    early, late = (
-        float(np.sum(octave_filter(np.pad(part, lead), sample_rate, band) ** 2))
-        for part in (rir[:split], rir[split:])
-    )
-    if late <= 0:
-        raise NotMeasurable("the response holds no reverberant energy, so the ratio is infinite")
-    return float(10 * np.log10(early / late))
 
 
 def _quantity(measure: Callable[[], float]) -> Quantity:
@@ -247,8 +236,11 @@ def _end(rir: Waveform, sample_rate: int) -> int:
 
 def _middle_decay(curves: list[NDArray[np.float64]], sample_rate: int) -> Decay:
     """Middle 68 % of decay curves in dB (T,)."""
-    step = round(DECAY_STEP * sample_rate)
-    rows = [np.maximum(curve[::step], DECAY_FLOOR_DB) for curve in curves]
+    rows = []
+    for curve in curves:
+        # At 22,050 Hz no whole number of samples is a step.
+        samples = np.arange(0, len(curve), DECAY_STEP * sample_rate).round().astype(int)
+        rows.append(np.maximum(curve[samples[samples < len(curve)]], DECAY_FLOOR_DB))
     size = max(len(row) for row in rows)
     grid = [np.pad(row, (0, size - len(row)), constant_values=DECAY_FLOOR_DB) for row in rows]
     low, median, high = np.percentile(grid, MIDDLE, axis=0)

@@ -55,7 +55,9 @@ def load_module(
             metadata = file.metadata() or {}
             if metadata.get("format") != kind:
                 found = metadata.get("format")
-                raise ModelFileError(f"{path} has format {found!r}, not {kind!r}; give a model of that kind")
+                raise ModelFileError(
+                    f"{path} has format {found!r}, not {kind!r}; give a model of that kind and version"
+                )
             config = from_dict(config_class, json.loads(metadata["config"]))
             with torch.device("meta"):  # a hostile configuration must not make us allocate
                 wanted = {name: list(value.shape) for name, value in build(config).state_dict().items()}

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mvsd.errors import MvsdError, OutputExistsError
+from mvsd.errors import OutputExistsError
 from mvsd.regions import Regions
+from mvsd.whole_file import whole_file
 
 Kind = Literal["recording", "photo", "response"]
-Curve = NDArray[np.floating]
 
 DEFINITIONS: dict[str, str] = {
     "rt60": "Reverberation time, s: T20, that is, 60 dB over the slope of the energy decay curve from -5 to -25 dB "
@@ -34,9 +30,10 @@ DEFINITIONS: dict[str, str] = {
     "that the reverberator predicts, which has no randomness.",
 }
 SPREADS: dict[Kind, str] = {
-    "recording": "Blind estimate from speech: value is the expected one; low and high are one standard deviation below "
-    "and above, as the estimator expects its own error (of times: of their logarithm). Decay: that of the simplest "
-    "response with this rt60 and drr_db, direct sound and exponential tail, and with low and high rt60.",
+    "recording": "Blind estimate from speech: value is the expected one (of times: the median); low and high are one "
+    "standard deviation below and above, as the estimator expects its own error (of times: of their logarithm). Decay: "
+    "that of the simplest response with this rt60 and drr_db, direct sound and exponential tail, and with low and high "
+    "rt60.",
     "photo": "Expected from the photo: median over drawn responses; low and high hold the middle 68 % of the draws. It "
     "is how much the draws differ, not how far they are from the real room.",
     "response": "Measured on the response, cut where it meets its noise floor; low and high are empty.",
@@ -121,14 +118,8 @@ def save_report(report: Report, path: str | Path, *, force: bool = False) -> Non
     path = Path(path)
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MvsdError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _regions_record(regions: Regions) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from mvsd.figures import (
     spectrogram_db,
 )
 from mvsd.regions import boxes
-from mvsd.report import DECAY_FLOOR_DB, Quantity, Report
+from mvsd.report import DECAY_FLOOR_DB, Decay, Quantity, Report
 from mvsd.scene import Scene
 
 _PLOTS = {
@@ -30,6 +30,7 @@ _PLOTS = {
     "c50_db": ("clarity C50", "dB"),
 }
 _START_SECONDS = 0.1  # of a response
+_AXIS_SECONDS = 0.004  # to the left of its direct sound, which would lie on the axis
 _PANORAMA_ASPECT = 1.9
 
 
@@ -59,8 +60,11 @@ def report_figure(
         _draw_regions(second, report, scene, "drr_db", "what makes it drier", "dB")
     elif waveform is not None:
         _draw_sound(first, second, report, np.asarray(waveform, np.float64))
-    _draw_decay(decay, report)
-    for axes, (name, (title, unit)) in zip(lower.subplots(1, 3), _PLOTS.items(), strict=True):
+    draw_decays(decay, {report.kind: report.decay})
+    # A recording has bands of its reverberation time only.
+    widths = [3 if any(name in band for band in report.bands.values()) else 1 for name in _PLOTS]
+    plots = lower.subplots(1, 3, width_ratios=widths)
+    for axes, (name, (title, unit)) in zip(plots, _PLOTS.items(), strict=True):
         _draw_bands(axes, report, name, title, unit)
     figure.suptitle(report.summary(), x=0.01, ha="left", fontsize=11)
     save_figure(figure, path, force=force)
@@ -106,6 +110,8 @@ def _draw_sound(first: Axes, second: Axes, report: Report, waveform: NDArray[np.
     title = "first 100 ms from the direct sound on" if report.kind == "response" else "recording"
     first.set_title(title, fontsize=10)
     first.set_xlabel("time (s)")
+    if report.kind == "response":
+        first.set_xlim(left=-_AXIS_SECONDS)
     levels, hop_seconds = spectrogram_db(waveform, sample_rate)
     image = draw_spectrogram(second, levels, hop_seconds, sample_rate, levels.max())
     second.set_title("spectrogram", fontsize=10)
@@ -113,18 +119,24 @@ def _draw_sound(first: Axes, second: Axes, report: Report, waveform: NDArray[np.
     second.figure.colorbar(image, ax=second, label="level (dB re the loudest)", pad=0.02)
 
 
-def _draw_decay(axes: Axes, report: Report) -> None:
-    """Decay curve with its range."""
+def draw_decays(axes: Axes, decays: Mapping[str, Decay | None]) -> None:
+    """Decay curves with their ranges, by name; a name without a curve keeps its colour."""
     axes.set(xlabel="time (s)", ylabel="remaining energy (dB)", ylim=(DECAY_FLOOR_DB, 2))
     axes.set_title("energy decay", fontsize=10)
     axes.grid(alpha=0.3)
     clean_axes(axes)
-    decay = report.decay
-    if decay is None:
-        return
-    axes.fill_between(decay.seconds, decay.low_db, decay.high_db, color=COLOURS[0], alpha=0.25, linewidth=0)
-    axes.plot(decay.seconds, decay.median_db, color=COLOURS[0], linewidth=1.6)
-    axes.set_xlim(0, max(decay.seconds))
+    shown = [
+        (name, decay, colour)
+        for (name, decay), colour in zip(decays.items(), COLOURS, strict=False)
+        if decay is not None
+    ]
+    for name, decay, colour in shown:
+        axes.fill_between(decay.seconds, decay.low_db, decay.high_db, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(decay.seconds, decay.median_db, color=colour, linewidth=1.6, label=name)
+    if shown:
+        axes.set_xlim(0, max(decay.seconds[-1] for _, decay, _ in shown))
+    if len(decays) > 1:
+        axes.legend(fontsize=9)
 
 
 def _draw_bands(axes: Axes, report: Report, name: str, title: str, unit: str) -> None:
@@ -143,8 +155,8 @@ def _draw_bands(axes: Axes, report: Report, name: str, title: str, unit: str) ->
             axes.plot(position, quantity.value, "o", color=colour, markersize=8)
         axes.errorbar(position, quantity.value, yerr=_whiskers(quantity), color="black", capsize=3)
     axes.set_xticks(range(len(shown)), [label for label, _ in shown])
-    axes.set(xlabel="octave band (Hz)", ylabel=unit)
-    axes.set_xlim(-0.6, max(len(shown), 4) - 0.4)
+    axes.set(xlabel="octave band (Hz)" if len(shown) > 1 else "", ylabel=unit)
+    axes.set_xlim(-0.6, len(shown) - 0.4)
     axes.set_title(f"{title}; x = not measurable" if _has_gaps(shown) else title, fontsize=10)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.grid(axis="y", alpha=0.3)

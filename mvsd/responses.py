@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,9 @@ def room_response(
     return np.pad(rir, (0, num_samples - len(rir)))
 
 
-def describe_response(rir: NDArray[np.floating], sample_rate: int) -> str:
+def describe_response(
+    rir: NDArray[np.floating], sample_rate: int, names: Sequence[str] = ("T20", "T30", "DRR")
+) -> str:
     """What is measured on a response: "T20 0.53 s, T30 0.55 s, DRR -2.1 dB"; what cannot be had is "not measurable"."""
     measures: dict[str, Callable[[], str]] = {
         "T20": lambda: f"{decay_time(rir, sample_rate, 'T20'):.2f} s",
@@ -65,9 +67,9 @@ def describe_response(rir: NDArray[np.floating], sample_rate: int) -> str:
         "DRR": lambda: f"{drr_db(rir, sample_rate):.1f} dB",
     }
     parts = []
-    for name, measure in measures.items():
+    for name in names:
         try:
-            parts.append(f"{name} {measure()}")
+            parts.append(f"{name} {measures[name]()}")
         except NotMeasurable:
             parts.append(f"{name} not measurable")
     return ", ".join(parts)

@@ -19,8 +19,9 @@ import numpy as np
 
 from mvsd.audio_writer import stop_signals_raise, sync
 from mvsd.blockwise import BlockConverter
-from mvsd.container import add_copy, format_of, keepable, open_input, require_usable, timescale
+from mvsd.container import add_copy, format_of, is_container, keepable, open_input, require_usable, timescale
 from mvsd.errors import NotMeasurable, OutputExistsError, VideoFileError
+from mvsd.files import ConversionReport, convert_file
 from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
 from mvsd.scene_track import SceneTrack, Shot
@@ -56,6 +57,19 @@ class VideoReport:
     gain_db: float
     changes: tuple[float, ...]
     dropped: tuple[str, ...]
+
+
+def convert_recording(
+    converter: BlockConverter,
+    source_path: str | Path,
+    output_path: str | Path,
+    scene: Scene | None = None,
+    **options: Any,
+) -> ConversionReport | VideoReport:
+    """`convert_video` where the output's suffix is a container's, else `convert_file`; `options` are theirs."""
+    function: Callable[..., Any] = convert_video if is_container(output_path) else convert_file
+    report: ConversionReport | VideoReport = function(converter, source_path, output_path, scene, **options)
+    return report
 
 
 def convert_video(

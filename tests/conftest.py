@@ -1,4 +1,4 @@
-"""What several test files share: a model of each kind, small enough to run in milliseconds."""
+"""What several test files share: a model of each kind that runs in milliseconds, and files to convert."""
 
 from __future__ import annotations
 
@@ -58,3 +58,16 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Models:
                     parameter.normal_(std=0.05)
         converter.save(folder / f"{name}.safetensors")
     return Models(*(folder / f"{name}.safetensors" for name in Models._fields))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a voice of 0.5 s in stereo at 44.1 kHz, and a photo."""
+    import numpy as np
+    import soundfile
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "in.wav", 0.1 * rng.standard_normal((22_050, 2)), 44_100, "PCM_24")
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "room.jpg")
+    return tmp_path

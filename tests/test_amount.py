@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,76 +10,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_rooms import RATE, Answer, Room, noise, room, voice
 
 from mvsd.acoustics import convolve, decay_time, drr_db
-from mvsd.amount import KeepEarly, Mix, Rt60, dereverberation, reverberation
-from mvsd.blockwise import BlockConverter, Blocks, Blockwise, add_change
+from mvsd.amount import (
+    KeepEarly,
+    Mix,
+    Rt60,
+    applied_room,
+    dereverberation,
+    relocation,
+    reverberation,
+)
+from mvsd.blockwise import BlockConverter, Blockwise
 from mvsd.decay import bend_decay
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import extend_response
 from mvsd.scene import Scene
-from mvsd.streaming import convolve_blocks
+from mvsd.transfer import Transfer
 
-RATE = 16_000
 SCENE = Scene(np.zeros((16, 16, 3), np.uint8))
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
-
-
-def voice(num_samples: int, seed: int = 0) -> np.ndarray:
-    """Noise in syllables: bursts and gaps, four to the second, low frequencies louder."""
-    samples = np.cumsum(noise(num_samples, seed=seed)) * 0.1
-    samples -= np.convolve(samples, np.ones(64) / 64, "same")
-    syllables = np.clip(np.sin(2 * np.pi * 4 * np.arange(num_samples) / RATE), 0, 1) ** 2
-    return (samples * syllables).astype(np.float32)
-
-
-def room(rt60: float = 0.5, drr: float = 0.0, num_samples: int = 16_000, seed: int = 0) -> np.ndarray:
-    """Exponential noise with a reverberation time and a direct-to-reverberant ratio, direct sound 1 at sample 0."""
-    tail = noise(num_samples, seed=seed).astype(float) * 10 ** (-3 * np.arange(num_samples) / RATE / rt60)
-    tail[:48] = 0
-    tail *= np.sqrt(10 ** (-drr / 10) / np.sum(tail**2))
-    tail[0] = 1
-    return tail.astype(np.float32)
-
-
-class Room(Blockwise):
-    """A reverberator whose response is known; its seed turns the sign of the late part."""
-
-    def __init__(self, rir: np.ndarray) -> None:
-        self.rir = rir
-
-    def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
-        late = self.rir * (-1) ** seed
-        return np.concatenate([self.rir[:1], late[1:]])
-
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
-        late = self.response(seed=seed)
-        late[0] = 0
-        return add_change(blocks, sample_rate, num_channels, lambda low: convolve_blocks(low, late))
-
-
-class Answer(Blockwise):
-    """A dereverberator that knows the dry voice (C, T) and returns it in blocks of 3000 samples."""
-
-    def __init__(self, dry: np.ndarray) -> None:
-        self.dry = np.atleast_2d(dry)
-
-    def convert_blocks(self, blocks: Iterable[Any], *_: object, **__: object) -> Iterator[np.ndarray]:
-        num_read = sum(block.shape[1] for block in blocks)
-        assert num_read == self.dry.shape[1]
-        yield from (self.dry[:, start : start + 3000] for start in range(0, num_read, 3000))
 
 
 class Broken(Blockwise):
@@ -366,6 +316,7 @@ def test_the_band_above_8_khz_is_that_of_the_estimate() -> None:
 def test_without_amounts_the_converter_itself() -> None:
     assert reverberation(SMALL) is SMALL
     assert dereverberation(SMALL) is SMALL
+    assert isinstance(relocation(SMALL, SMALL), Transfer)
 
 
 def test_amounts_apply_in_order() -> None:
@@ -385,6 +336,31 @@ def test_amounts_apply_in_order() -> None:
     together = dereverberation(Answer(dry), keep_early_ms=40, wet_db=-20, strength=0.5)
     assert isinstance(together, Blockwise)
     np.testing.assert_allclose(together.convert(wet, RATE), expected, atol=1e-5)
+
+
+def test_the_amounts_of_a_relocation_are_those_of_the_new_room() -> None:
+    dry = voice(RATE)
+    wet = convolve(dry, room(seed=1))[: len(dry)]
+    amounts: dict[str, Any] = {"wet_db": 6.0, "dry_db": -3.0, "rt60": 0.2}
+    into = reverberation(SMALL, **amounts)
+    moved = relocation(Answer(dry), SMALL, **amounts, strength=0.5)
+    assert isinstance(into, Blockwise)
+    assert isinstance(moved, Blockwise)
+    expected = (wet + into.convert(dry, RATE)) / 2
+    np.testing.assert_allclose(moved.convert(wet, RATE), expected, atol=1e-5)
+
+
+def test_the_applied_response_is_that_of_the_new_room() -> None:
+    amounts: dict[str, Any] = {"wet_db": 6.0, "dry_db": -3.0}
+    expected = SMALL.response() * 10 ** (6 / 20)
+    expected[0] = 10 ** (-3 / 20)
+    for strength in (1.0, 0.5):
+        moved = relocation(Answer(noise(5)), SMALL, **amounts, strength=strength)
+        np.testing.assert_allclose(applied_room(moved).response(), expected, atol=1e-5)
+    halved = applied_room(reverberation(SMALL, **amounts, strength=0.5)).response()
+    np.testing.assert_allclose(halved, (expected + np.eye(1, len(expected))[0]) / 2, atol=1e-5)
+    with pytest.raises(MvsdError, match="no room response"):
+        applied_room(relocation(SMALL, Answer(noise(5))))
 
 
 @pytest.mark.parametrize(

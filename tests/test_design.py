@@ -50,6 +50,7 @@ LAYERS = [
         "soundtrack",
         "spectrogram",
         "streaming",
+        "whole_file",
         "workers",
     },
     {"errors"},

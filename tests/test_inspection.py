@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from conftest import Models
 from hypothesis import given, settings
@@ -20,13 +14,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mvsd.acoustics import OCTAVE_BANDS_HZ, convolve, drr_db
-from mvsd.audio import load_audio, save_audio
+from mvsd.audio import load_audio
 from mvsd.blind import BlindEstimate, BlindEstimator
-from mvsd.cli import main
 from mvsd.converter import Converter, ConverterConfig
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.example import SAMPLES
-from mvsd.inspection import inspect_photo, inspect_recording, inspect_response, looks_like_response
+from mvsd.inspection import (
+    inspect_photo,
+    inspect_recording,
+    inspect_response,
+    looks_like_response,
+    loudest_channel,
+)
 from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNetConfig
 from mvsd.regions import Regions, boxes, decisive_regions, expected_room, grid_of, hide
@@ -111,6 +110,27 @@ def test_what_is_not_measurable_has_a_reason() -> None:
         inspect_response(np.zeros(RATE), RATE)
 
 
+def test_ratios_of_single_echoes() -> None:
+    """What comes before the direct sound is no direct sound, in bands no more than broadband."""
+    rir = np.zeros(RATE)
+    for seconds, amplitude in ((0.98, 0.25), (0.92, 0.5), (0.9, 1.0), (0.89, 0.09)):
+        rir[round((seconds - 0.8) * RATE)] = amplitude
+    report = inspect_response(rir, RATE)
+    drr, c50 = (10 * np.log10(ratio) for ratio in (1 / (0.5**2 + 0.25**2 + 0.09**2), 1.2581 / 0.25**2))
+    for quantities in (report.broadband, report.bands[1000], report.bands[4000]):
+        assert quantities["drr_db"].value == pytest.approx(drr, abs=0.05)
+        assert quantities["c50_db"].value == pytest.approx(c50, abs=0.05)
+
+
+@pytest.mark.parametrize("rate", [11_025, 44_100])
+def test_the_decay_curve_keeps_its_times_at_any_rate(rate: int) -> None:
+    rir = 10 ** (-3 * np.arange(2 * rate) / rate / 0.5)
+    decay = inspect_response(rir, rate).decay
+    assert decay is not None
+    assert decay.seconds[50] == 0.5
+    np.testing.assert_allclose(decay.median_db[:51], -120 * np.array(decay.seconds[:51]), atol=0.05)
+
+
 def test_bands_tell_a_dull_room() -> None:
     """Two octaves, each with its own decay and level: the band values find them again."""
     time = np.arange(2 * RATE) / RATE
@@ -173,6 +193,11 @@ def test_a_recording_is_what_the_estimator_hears() -> None:
     assert report.decay.median_db[index] == pytest.approx(late_db - 30, abs=0.01)
     assert report.decay.low_db[index] < report.decay.median_db[index] < report.decay.high_db[index]
     assert report.facts["seconds_heard"] == 2.0
+
+
+def test_channels_of_opposite_sign_are_no_silence() -> None:
+    voice = np.random.default_rng(0).standard_normal(100).astype(np.float32)
+    assert np.array_equal(loudest_channel(np.stack([0.5 * voice, -voice, 0.9 * voice])), -voice)
 
 
 # -------------------------------------------------------------------------------------------------- photos
@@ -327,83 +352,3 @@ def test_figures_of_all_kinds(photo_report: Report, tmp_path: Path) -> None:
     assert len({picture.tobytes() for picture in pictures}) == 3
     with pytest.raises(OutputExistsError):
         report_figure(response, tmp_path / "response.png", waveform=rir)
-
-
-# ----------------------------------------------------------------------------------------------- the command
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    """The command in this process, which has torch already: status, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
-        main(["inspect", *map(str, arguments)])
-    return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def test_the_command_measures_a_response(tmp_path: Path) -> None:
-    rir = np.stack([0.2 * room(0.9), room(0.5)]).astype(np.float32)
-    save_audio(tmp_path / "ir.wav", rir, RATE, subtype="FLOAT")
-    command = [sys.executable, "-m", "mvsd", "inspect", tmp_path / "ir.wav", "--figure", tmp_path / "ir.png"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stderr
-    text, _, figure = result.stdout.rpartition("}\n")
-    record = json.loads(text + "}")
-    assert record["kind"] == "response"
-    assert record["file"] == "ir.wav"
-    assert record["broadband"]["rt60"]["value"] == pytest.approx(0.5, rel=0.05)  # of the louder channel
-    assert figure == f"{tmp_path / 'ir.png'}\n"
-    assert re.fullmatch(r"response: RT60 0\.\d\d s, T30 .*\n", result.stderr)
-
-
-def test_the_command_looks_at_a_photo_and_listens(tmp_path: Path, tiny_models: Models) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(
-        tmp_path / "a.jpg"
-    )
-    out = tmp_path / "reports"
-    options = ("--model", tiny_models.reverberator, "--draws", 2, "--steps", 1, "--out", out)
-    status, printed, err = run(tmp_path / "a.jpg", *options)
-    assert status == 0, err
-    assert printed.splitlines() == [str(out / "a-report.json"), str(out / "a-report.png")]
-    record = json.loads((out / "a-report.json").read_text())
-    assert (record["kind"], record["draws"], record["regions"]["rows"]) == ("photo", 2, 6)
-    assert run(tmp_path / "a.jpg", *options)[0] == 1  # nothing is replaced
-    status, printed, err = run(SAMPLES / "voice.flac")
-    record = json.loads(printed)
-    assert (status, record["kind"]) == (0, "recording")
-    assert 0.05 < record["broadband"]["rt60"]["value"] < 0.4  # a dry voice
-    assert record["bands"]["1000"]["rt60"]["low"] < record["bands"]["1000"]["rt60"]["value"]
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "status", "says"),
-    [
-        ("missing.wav", (), 1, "no such file; give a recording, a photo or an impulse response"),
-        ("text.txt", (), 1, "neither sound nor photo"),
-        ("silent.wav", (), 1, "silent"),
-        ("short.wav", ("--kind", "recording"), 1, "1 s is needed"),
-        ("noise.wav", ("--kind", "photo"), 1, "noise.wav"),
-        ("noise.wav", ("--figure", "a.doc"), 1, "a figure is written as"),
-        ("noise.wav", ("--json", "no/where.json"), 1, "there is no folder"),
-        ("noise.wav", ("--kind", "recording", "--depth", "a.png"), 2, "--depth belongs to a photo"),
-        ("noise.wav", ("--json", "noise.wav"), 2, "is the file that is to be inspected"),
-        ("noise.wav", ("--json", "text.txt"), 1, "exists"),
-    ],
-)
-def test_bad_input_is_one_line(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    options: tuple[str, ...],
-    status: int,
-    says: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    noise = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
-    for sound, samples in (("silent", 0 * noise), ("short", noise[:8000]), ("noise", noise)):
-        soundfile.write(f"{sound}.wav", samples, RATE)
-    Path("text.txt").write_text("neither")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    code, printed, err = run(name, *options)
-    assert (code, printed) == (status, "")
-    assert re.fullmatch(rf"error: .*{re.escape(says)}.*\n", err), err
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -102,7 +102,7 @@ def reverb(
         _load("reverberator", model, device)  # a model that cannot be read says so once
         convert_folder(reverb, **locals())
         return
-    from mvsd.amount import response_of, reverberation
+    from mvsd.amount import applied_room, reverberation
     from mvsd.responses import write_response
 
     if save_response is not None and save_response.resolve() == out.resolve():
@@ -115,7 +115,7 @@ def reverb(
     response = None
     if save_response is not None:
         # A model without a response says so here, before anything is written.
-        response = response_of(converter).response(room, seed=seed, steps=steps)
+        response = applied_room(converter).response(room, seed=seed, steps=steps)
     _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
     if rt60 is not None and room is not None:
         _tell_rooms(converter, drawn, room, seed, steps)
@@ -190,18 +190,23 @@ def transfer(
     if source.is_dir():
         convert_folder(transfer, photo="target_scene", **locals())
         return
-    from mvsd.amount import Mix, reverberation
-    from mvsd.transfer import Transfer
+    from mvsd.amount import relocation
 
     require_usable(source, out, None, force)
     old, new = _open(source_scene), _open(target_scene)
     drawn = _load("reverberator", reverberator, device)
-    into = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
-    converter = Transfer(_load("dereverberator", dereverberator, device), into, old)
-    mixed = converter if strength == 1 else Mix.strength(converter, strength)
-    _convert(mixed, source, out, new, seed=seed, steps=steps, level=level, check=check, force=force)
+    converter = relocation(
+        _load("dereverberator", dereverberator, device),
+        drawn,
+        old,
+        wet_db=wet,
+        dry_db=dry,
+        rt60=rt60,
+        strength=strength,
+    )
+    _convert(converter, source, out, new, seed=seed, steps=steps, level=level, check=check, force=force)
     if rt60 is not None:
-        _tell_rooms(into, drawn, new, seed, steps)
+        _tell_rooms(converter, drawn, new, seed, steps)
 
 
 def response(
@@ -277,11 +282,11 @@ def _tell_rooms(
     converter: BlockConverter, drawn: BlockConverter, room: Scene | None, seed: int, steps: int | None
 ) -> None:
     """Say what is measured on the response that was applied, and on the one that was drawn."""
-    from mvsd.amount import response_of
+    from mvsd.amount import applied_room
     from mvsd.responses import describe_response
 
     after, before = (
-        describe_response(response_of(each).response(room, seed=seed, steps=steps), 16_000)
+        describe_response(applied_room(each).response(room, seed=seed, steps=steps), 16_000)
         for each in (converter, drawn)
     )
     typer.echo(f"room: {after}; as drawn: {before}", err=True)

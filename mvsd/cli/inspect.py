@@ -84,7 +84,7 @@ def inspect(
     _write(report, outputs, force)
     if outputs.figure is not None:
         report_figure(report, outputs.figure, scene=scene, waveform=waveform, force=force)
-        typer.echo(outputs.figure)
+        typer.echo(outputs.figure, err=outputs.json is None)  # JSON on the terminal stays JSON
 
 
 def _outputs(
@@ -98,6 +98,8 @@ def _outputs(
         figure = figure or out / f"{file.stem}-report.png"
     if figure is not None and figure.suffix.lower() not in SUFFIXES:
         raise MvsdError(f"{figure}: a figure is written as {', '.join(SUFFIXES)}, not as {figure.suffix!r}")
+    if json_file is not None and figure is not None and json_file.resolve() == figure.resolve():
+        raise typer.BadParameter("--json and --figure are the same file")
     for path in filter(None, (json_file, figure)):
         if path.resolve() == file.resolve():
             raise typer.BadParameter(f"{path} is the file that is to be inspected")
@@ -136,6 +138,7 @@ def _load_sound(file: Path) -> tuple[np.ndarray, int]:
     import numpy as np
 
     from mvsd.audio import AudioReader
+    from mvsd.inspection import loudest_channel
 
     blocks, num_left = list[np.ndarray](), 0
     with AudioReader(file) as reader:
@@ -146,8 +149,7 @@ def _load_sound(file: Path) -> tuple[np.ndarray, int]:
             if num_left == 0:
                 break
         sound = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), np.float32)
-        channel = int(np.argmax(np.square(sound, dtype=np.float64).sum(1)))
-        return sound[channel], reader.sample_rate
+        return loudest_channel(sound), reader.sample_rate
 
 
 def _inspect_sound(waveform: np.ndarray, sample_rate: int, kind: Kind) -> tuple[Report, np.ndarray]:

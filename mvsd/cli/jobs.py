@@ -61,14 +61,11 @@ def convert(
     force: bool,
 ) -> None:
     """Convert a sound file or a video and say what was done; without a scene, a video shows its own."""
-    from mvsd.container import is_container
-    from mvsd.files import convert_file
-    from mvsd.video import VideoReport, convert_video
+    from mvsd.video import VideoReport, convert_recording
 
     started = perf_counter()
-    function: Callable[..., Any] = convert_video if is_container(out) else convert_file
     with progress_bar("converting") as progress:
-        report = function(
+        report = convert_recording(
             converter, source, out, scene, seed=seed, steps=steps, level=level, force=force, progress=progress
         )
     seconds = perf_counter() - started

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvsd.acoustics import decay_time, drr_db, energy_decay_db, fit_response
+from mvsd.acoustics import energy_decay_db, fit_response
 from mvsd.audio import save_audio
 from mvsd.errors import DataError, NotMeasurable, OutputExistsError
 from mvsd.evaluation.clips import Clip, Waveform
@@ -27,6 +27,7 @@ from mvsd.evaluation.settings import Settings, load_clip, open_examples
 from mvsd.evaluation.systems import WRONG, GroundTruth, System
 from mvsd.evaluation.table import Grid
 from mvsd.evaluation.votes import ListeningTest, Row, make_test, sound_name
+from mvsd.responses import describe_response
 from mvsd.scene import Scene
 
 Draw = Callable[[Mapping[Path, Waveform], int], None]
@@ -187,13 +188,7 @@ def _sound(clip: Clip, row: Row, sound: Waveform | str) -> Sound:
     shown = np.flatnonzero(curve >= -_DECAY_DB)
     shown = shown[:: max(1, len(shown) // _DECAY_POINTS)]
     decay = tuple((float(i / clip.sample_rate), float(curve[i])) for i in shown)
-    measures = []
-    for name, measure, form in (("T20", decay_time, "{:.2f} s"), ("DRR", drr_db, "{:.1f} dB")):
-        try:
-            measures.append(f"{name} {form.format(measure(response, clip.sample_rate))}")
-        except NotMeasurable:
-            measures.append(f"{name} not measurable")
-    return Sound(row, "", decay, ", ".join(measures))
+    return Sound(row, "", decay, describe_response(response, clip.sample_rate, ("T20", "DRR")))
 
 
 # ------------------------------------------------------------------------------------ the main page

@@ -9,15 +9,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mvsd.errors import DataError, MvsdError
+from mvsd.whole_file import whole_file
+from mvsd.workers import ONE_THREAD, environment
 
 Result = TypeVar("Result")
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def computed(
@@ -31,7 +30,8 @@ def computed(
         return
     spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
     jobs = min(jobs, len(indices))
-    with _one_thread_each(), ProcessPoolExecutor(jobs, spawned, initializer=_end_with_parent) as executor:
+    pool = ProcessPoolExecutor(jobs, spawned, initializer=_end_with_parent)
+    with environment(ONE_THREAD), pool as executor:
         running: dict[Future[Result], int] = {
             executor.submit(_portable, function, index, *arguments): index for index in indices
         }
@@ -48,15 +48,9 @@ def computed(
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all; raises DataError where that is impossible."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path, DataError) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _portable(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -78,15 +72,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes that are started inside have one thread each."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -30,8 +30,9 @@ from mvsd.simulation.roomtypes import (
     ROOM_TYPES,
     Population,
     RoomType,
-    Weights,
+    draw,
 )
+from mvsd.simulation.walls import opened, sample_patches
 
 MIN_DISTANCE = 0.7
 
@@ -112,13 +113,13 @@ def sample_room(seed: int, *, population: str = "mixed") -> Room:
 
 
 def _try_room(seed: int, rng: np.random.Generator, population: Population) -> Room | None:
-    kind = ROOM_TYPES[_draw(population.weights, rng)]
+    kind = ROOM_TYPES[draw(population.weights, rng)]
     outline = _sample_outline(kind, rng)
     height = float(rng.uniform(*kind.height))
     daylight = float(rng.choice([0.0, 1.0], p=[0.25, 0.75]) * rng.uniform(0.3, 1.0))
     surfaces = _sample_surfaces(kind, outline, height, daylight, rng)
     if population.open_share:
-        surfaces = tuple(_opened(surface, height, population.open_share, rng) for surface in surfaces)
+        surfaces = tuple(opened(surface, height, population.open_share, rng) for surface in surfaces)
     furniture = _sample_furniture(kind, outline, surfaces, height, rng)
     views = _sample_view(outline, height, furniture, population.max_distance, rng)
     if views is None:
@@ -132,18 +133,12 @@ def _try_room(seed: int, rng: np.random.Generator, population: Population) -> Ro
                 float(rng.uniform()))  # fmt: skip
 
 
-def _draw(weights: Weights, rng: np.random.Generator) -> str:
-    names = list(weights)
-    shares = np.array([weights[name] for name in names])
-    return names[int(rng.choice(len(names), p=shares / shares.sum()))]
-
-
 def _sample_outline(kind: RoomType, rng: np.random.Generator) -> np.ndarray:
     """(N, 2) counter-clockwise floor plan of the wanted area."""
     elongation = rng.uniform(*kind.elongation)
     area = np.exp(rng.uniform(*np.log(kind.area)))
     width, depth = np.sqrt(elongation), 1 / np.sqrt(elongation)
-    shape = _draw(kind.shapes, rng)
+    shape = draw(kind.shapes, rng)
     if shape == "L":
         x, y = width * rng.uniform(0.35, 0.7), depth * rng.uniform(0.35, 0.7)
         outline = np.array([[0, 0], [width, 0], [width, y], [x, y], [x, depth], [0, depth]])
@@ -167,11 +162,11 @@ def _sample_surfaces(
 ) -> tuple[Surface, ...]:
     floor, ceiling, walls = extrude(outline, height)
     wild = rng.uniform() < 0.15
-    floor_name = str(rng.choice(ANY_FLOOR)) if wild else _draw(kind.floors, rng)
-    ceiling_name = str(rng.choice(ANY_CEILING)) if wild else _draw(kind.ceilings, rng)
-    wall_name = str(rng.choice(ANY_WALL)) if wild else _draw(kind.walls, rng)
+    floor_name = str(rng.choice(ANY_FLOOR)) if wild else draw(kind.floors, rng)
+    ceiling_name = str(rng.choice(ANY_CEILING)) if wild else draw(kind.ceilings, rng)
+    wall_name = str(rng.choice(ANY_WALL)) if wild else draw(kind.walls, rng)
     wall_color = MATERIALS[wall_name].sample_color(rng)
-    accent = _draw(kind.walls, rng) if rng.uniform() < 0.3 else wall_name
+    accent = draw(kind.walls, rng) if rng.uniform() < 0.3 else wall_name
     accent_wall, accent_color = int(rng.integers(len(walls))), MATERIALS[accent].sample_color(rng)
     surfaces = [
         Surface(
@@ -189,7 +184,7 @@ def _sample_surfaces(
         name, color = (accent, accent_color) if is_accent else (wall_name, wall_color)
         wall = Surface(f"wall {index}", corners, name, color)
         surfaces.append(
-            replace(wall, patches=_sample_patches(kind, wall, height, index == door_wall, daylight, rng))
+            replace(wall, patches=sample_patches(kind, wall, height, index == door_wall, daylight, rng))
         )
     return tuple(surfaces)
 
@@ -207,96 +202,6 @@ def _sample_rug(kind: RoomType, outline: np.ndarray, rng: np.random.Generator) -
             color = MATERIALS["rug"].sample_color(rng)
             return (Patch("rug", float(start), float(bottom), float(width), float(depth), "rug", color),)
     return ()
-
-
-def _sample_patches(
-    kind: RoomType, wall: Surface, height: float, has_door: bool, daylight: float, rng: np.random.Generator
-) -> tuple[Patch, ...]:
-    """Door, window with curtains, pictures and panels, side by side along one wall."""
-    length = float(np.linalg.norm(wall.corners[1] - wall.corners[0]))
-    patches: list[Patch] = []
-    cursor = float(rng.uniform(0.1, 0.3))
-    if has_door and length > 1.2:
-        wide = float(rng.uniform(0.8, 1.0))
-        start = cursor if rng.uniform() < 0.5 else length - cursor - wide
-        patches.append(_patch("door", start, 0.0, wide, min(2.05, height - 0.1), "wooden door", rng))
-        span = (start + wide + 0.15, length - 0.1) if start < length / 2 else (0.1, start - 0.15)
-    else:
-        span = (0.1, length - 0.1)
-    room_left = span[1] - span[0]
-    if room_left > 0.8 and rng.uniform() < kind.window:
-        return (*patches, *_sample_window(kind, span, height, daylight, rng))
-    if room_left > 1.0 and rng.uniform() < kind.panel:
-        wide = float(room_left * rng.uniform(0.4, 0.95))
-        start, bottom = float(rng.uniform(span[0], span[1] - wide)), float(rng.uniform(0.4, 0.9))
-        panel = _patch(
-            "acoustic panel", start, bottom, wide, min(height - 0.2, 2.6) - bottom, "acoustic panel", rng
-        )
-        return (*patches, panel)
-    if room_left > 0.8 and rng.uniform() < kind.picture:
-        wide, tall = (
-            float(value) for value in rng.uniform(0.4, min(1.3, room_left - 0.1), size=2) * (1.0, 0.75)
-        )
-        start = float(rng.uniform(span[0], span[1] - wide))
-        patches.append(_patch("picture", start, 1.55 - tall / 2, wide, tall, "painted wood", rng))
-    return tuple(patches)
-
-
-def _opened(surface: Surface, height: float, open_share: float, rng: np.random.Generator) -> Surface:
-    """The wall with its door open, or with a wide doorway where it was plain."""
-    length = float(np.linalg.norm(surface.corners[1] - surface.corners[0]))
-    chance, wide, place = rng.uniform(size=3)
-    if not surface.name.startswith("wall") or chance >= open_share:
-        return surface
-    doors = [patch for patch in surface.patches if patch.name == "door"]
-    if doors:
-        doorway = _patch("opening", doors[0].start, 0.0, doors[0].width, doors[0].height, "open doorway", rng)
-        return replace(surface, patches=(doorway, *(p for p in surface.patches if p.name != "door")))
-    if surface.patches or length < 1.6:
-        return surface
-    width = 0.9 + float(wide) * min(1.7, length - 1.5)
-    start = 0.1 + float(place) * (length - 0.2 - width)
-    doorway = _patch("opening", start, 0.0, width, min(2.2, height - 0.1), "open doorway", rng)
-    return replace(surface, patches=(doorway,))
-
-
-def _sample_window(
-    kind: RoomType, span: tuple[float, float], height: float, daylight: float, rng: np.random.Generator
-) -> list[Patch]:
-    wide = float(min(span[1] - span[0], rng.uniform(0.7, 3.2)) * 0.92)
-    start = float(rng.uniform(span[0], span[1] - wide))
-    bottom = 0.1 if rng.uniform() < 0.2 else float(rng.uniform(0.7, 1.0))
-    tall = min(height - 0.25, 2.3) - bottom
-    glass = "double glazing" if rng.uniform() < 0.6 else "window glass"
-    window = replace(_patch("window", start, bottom, wide, tall, glass, rng), glow=0.15 + 3.0 * daylight)
-    if rng.uniform() >= kind.curtain:
-        return [window]
-    fabric = _draw({"heavy curtain": 5.0, "light curtain": 3.0, "blinds": 2.0}, rng)
-    closed = rng.uniform() < 0.3
-    if fabric == "blinds":
-        drop = tall * float(rng.uniform(0.4, 0.95))
-        lowered = _patch("blinds", start, bottom + tall - drop, wide, drop, fabric, rng)
-        return [replace(window, height=tall - drop), lowered]
-    sill = 0.05 if rng.uniform() < 0.7 else bottom - 0.1
-    top = bottom + tall + 0.1
-    if closed:
-        return [_patch("curtain", max(start - 0.1, 0.02), sill, wide + 0.1, top - sill, fabric, rng)]
-    side = float(wide * rng.uniform(0.15, 0.28))
-    left = _patch("curtain", start, sill, side, top - sill, fabric, rng)
-    right = replace(left, start=start + wide - side)
-    return [replace(window, start=start + side, width=wide - 2 * side), left, right]
-
-
-def _patch(
-    name: str,
-    start: float,
-    bottom: float,
-    width: float,
-    height: float,
-    material: str,
-    rng: np.random.Generator,
-) -> Patch:
-    return Patch(name, start, bottom, width, height, material, MATERIALS[material].sample_color(rng))
 
 
 def _sample_furniture(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 Weights = dict[str, float]
 
 
@@ -147,3 +149,10 @@ ANY_WALL = ("plaster", "gypsum board", "brick", "painted brick", "painted concre
             "ceramic tile", "acoustic panel")  # fmt: skip
 ANY_CEILING = ("plaster", "plasterboard ceiling", "acoustic ceiling tile", "perforated gypsum ceiling",
                "painted concrete", "wood panelling")  # fmt: skip
+
+
+def draw(weights: Weights, rng: np.random.Generator) -> str:
+    """One of the names, as likely as its weight says."""
+    names = list(weights)
+    shares = np.array([weights[name] for name in names])
+    return names[int(rng.choice(len(names), p=shares / shares.sum()))]

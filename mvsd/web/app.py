@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mvsd.errors import MissingExtraError, MvsdError
 from mvsd.example import SAMPLES
 from mvsd.web.jobs import Limits, Models
 from mvsd.web.listening import PAGE_CSS
+from mvsd.workers import environment
 
 _FONTS = ["Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]  # what the systems have
 _MONO = ["Consolas", "Menlo", "DejaVu Sans Mono", "monospace"]
@@ -47,7 +48,7 @@ def serving(
             filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), host, "localhost"])
         )
         names = {"GRADIO_TEMP_DIR": str(root), "NO_PROXY": direct, "no_proxy": direct}
-        with _environment(_NO_TELEMETRY | names):
+        with environment(_NO_TELEMETRY | names):
             try:
                 import gradio  # noqa: F401
             except ImportError:
@@ -85,17 +86,3 @@ def _launch(page: Any, host: str, port: int, limits: Limits, open_browser: bool)
         )
     except OSError as error:
         raise MvsdError(f"{host}:{port} cannot be used ({error}); choose another --host or --port") from error
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

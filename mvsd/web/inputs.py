@@ -19,7 +19,7 @@ SAMPLE_ROOMS = tuple(sorted(SAMPLES.glob("*.jpg")))
 
 _TASKS = [("Into a room", "reverb"), ("Out of a room", "dereverb"), ("From room to room", "transfer")]
 _LEVELS = [("As it comes", "keep"), ("Same peak", "peak"), ("Same loudness", "lufs")]
-_QUIETLY = {"queue": False, "show_progress": "hidden"}
+QUIETLY = {"queue": False, "show_progress": "hidden"}
 
 
 @dataclass
@@ -96,14 +96,14 @@ def make_inputs(limits: Limits, visitors: Visitors) -> Inputs:
         path = SAMPLE_ROOMS[int(event.index)]
         return str(path), note_html(describe_photo(path))
 
-    samples.select(pick, None, [new_room, note], **_QUIETLY)
+    samples.select(pick, None, [new_room, note], **QUIETLY)
     amounts, columns = _amounts()
 
     def show(chosen: str) -> list[Any]:
         is_into, is_out = chosen != "dereverb", chosen != "reverb"
         return [gr.update(visible=visible) for visible in (is_out, is_into, is_into, chosen == "dereverb")]
 
-    task.change(show, task, [old_column, room_column, *columns], **_QUIETLY)
+    task.change(show, task, [old_column, room_column, *columns], **QUIETLY)
     return Inputs(task, audio, video, new_room, old_room, *amounts)
 
 
@@ -140,7 +140,7 @@ def _voice(limits: Limits, visitors: Visitors) -> tuple[Any, Any]:
         lambda: (str(SAMPLE_VOICE), None, note_html(describe(SAMPLE_VOICE))),
         None,
         [audio, video, note],
-        **_QUIETLY,
+        **QUIETLY,
     )
     return audio, video
 
@@ -223,7 +223,7 @@ def _check_uploads(
         except MvsdError as error:
             return [None, note_html(visitors.plain(error), is_bad=True), *(gr.skip() for _ in others)]
 
-    component.input(check, component, [component, note, *others], **_QUIETLY)
+    component.input(check, component, [component, note, *others], **QUIETLY)
 
 
 def note_html(text: str, *, is_bad: bool = False) -> str:

@@ -6,25 +6,24 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.amount import Mix, dereverberation, response_of, reverberation
+from mvsd.amount import applied_room, dereverberation, relocation, reverberation
 from mvsd.audio import AudioReader
 from mvsd.audio_writer import CONTAINERS
 from mvsd.blockwise import BlockConverter
-from mvsd.container import WITHOUT_PICTURES, is_container, is_video, open_input, picture_of
+from mvsd.container import WITHOUT_PICTURES, is_video, open_input, picture_of
 from mvsd.converter import Converter, load
 from mvsd.errors import MvsdError, VideoFileError
-from mvsd.files import ConversionReport, convert_file
+from mvsd.files import ConversionReport
 from mvsd.fullband import extend_response
 from mvsd.level import Level
 from mvsd.responses import write_response
 from mvsd.scene import Scene
-from mvsd.transfer import Transfer
-from mvsd.video import VideoReport, convert_video
+from mvsd.video import VideoReport, convert_recording
 
 Task = Literal["reverb", "dereverb", "transfer"]
 """Named as the command that does the same."""
@@ -95,21 +94,22 @@ class Settings:
         photo = self.old_room if self.task == "dereverb" else self.room
         return None if photo is None else Scene.open(photo)
 
-    def into_room(self, models: Models) -> BlockConverter:
-        """The reverberator with its amounts, `strength` left out."""
-        return reverberation(models.reverberator, wet_db=self.wet_db, dry_db=self.dry_db, rt60=self.rt60)
-
     def converter(self, models: Models) -> BlockConverter:
         """The converter that does it all. Raises MvsdError for an amount out of range or a bad photo."""
         if self.task == "dereverb":
             return dereverberation(
                 models.dereverberator, keep_early_ms=self.keep_early_ms, strength=self.strength
             )
-        converter = self.into_room(models)
-        if self.task == "transfer":
-            old = None if self.old_room is None else Scene.open(self.old_room)
-            converter = Transfer(models.dereverberator, converter, old)
-        return converter if self.strength == 1 else Mix.strength(converter, self.strength)
+        amounts: dict[str, Any] = {
+            "wet_db": self.wet_db,
+            "dry_db": self.dry_db,
+            "rt60": self.rt60,
+            "strength": self.strength,
+        }
+        if self.task == "reverb":
+            return reverberation(models.reverberator, **amounts)
+        old = None if self.old_room is None else Scene.open(self.old_room)
+        return relocation(models.dereverberator, models.reverberator, old, **amounts)
 
     def command(self, output: Path, models: Models) -> str:
         """The command line that does the same; files are named without their folder."""
@@ -206,12 +206,10 @@ def convert(
     rir = response = None
     if settings.task != "dereverb" and scene is not None and models.reverberator.generates_response:
         response = folder / "ir.wav"
-        applied = response_of(settings.into_room(models) if settings.task == "transfer" else converter)
-        rir = applied.response(scene, seed=settings.seed, steps=settings.steps)
+        rir = applied_room(converter).response(scene, seed=settings.seed, steps=settings.steps)
         full_band = extend_response(rir, RESPONSE_RATE, seed=settings.seed)
         write_response(response, full_band, RESPONSE_RATE)
-    run = convert_video if is_container(output) else convert_file
-    report = run(
+    report = convert_recording(
         converter,
         settings.source,
         output,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mvsd.audio import AudioReader, resample_blocks, save_audio
 from mvsd.errors import NotMeasurable
-from mvsd.figures import spectrogram_images
+from mvsd.figures import HIGHEST_HZ, spectrogram_images
 from mvsd.level import LoudnessMeter
 
 Waveform = NDArray[np.float32]
@@ -23,7 +23,6 @@ NAMES = ("before", "after")
 PLACEHOLDER = '<div class="listen empty"><p>What comes out is heard, seen and downloaded here.</p></div>'
 
 _CEILING = 0.99
-_HIGHEST_HZ = 12_000  # of the spectrograms of `mvsd.figures`
 _ASSETS = Path(__file__).parent
 PLAYER_JS = (_ASSETS / "player.js").read_text(encoding="utf-8")
 PAGE_CSS = (_ASSETS / "page.css").read_text(encoding="utf-8")
@@ -96,7 +95,7 @@ def prepare_listening(before: Path, after: Path, folder: Path) -> Listening:
     spectrograms = (folder / "before.png", folder / "after.png")
     drawn = {path: waveform.mean(axis=0) for path, waveform in zip(spectrograms, pair, strict=True)}
     spectrogram_images(drawn, rate)
-    highest_khz = min(_HIGHEST_HZ, rate / 2) / 1000
+    highest_khz = min(HIGHEST_HZ, rate / 2) / 1000
     return Listening(sounds, spectrograms, source.shape[1] / rate, highest_khz, change_db)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvsd.errors import MvsdError
-from mvsd.web.inputs import Inputs, make_inputs
+from mvsd.web.inputs import QUIETLY, Inputs, make_inputs
 from mvsd.web.jobs import Limits, Models, convert
 from mvsd.web.listening import prepare_listening
 from mvsd.web.outputs import Outputs, make_outputs, no_report, reported, shown
@@ -88,17 +88,16 @@ def _run_jobs(
         visitors.stop(str(request.session_hash))
         return gr.update(visible=False)
 
-    quietly = {"queue": False, "show_progress": "hidden"}
     alone = {"concurrency_id": "models", "concurrency_limit": 1}
     results, reports = outputs.results(), outputs.reports()
-    clicked = go.click(lambda: gr.update(visible=True), None, stop, js=_SHOW_PROGRESS, **quietly)
+    clicked = go.click(lambda: gr.update(visible=True), None, stop, js=_SHOW_PROGRESS, **QUIETLY)
     converting = clicked.then(
         run, inputs.all(), [latest, *results, *reports], show_progress_on=[outputs.player], **alone
     )
     looking = converting.success(look, latest, reports, show_progress_on=[outputs.table], **alone)
     for last in (converting.failure, looking.then):
-        last(lambda: gr.update(visible=False), None, stop, **quietly)
-    stop.click(cancel, None, stop, cancels=[converting, looking], **quietly)
+        last(lambda: gr.update(visible=False), None, stop, **QUIETLY)
+    stop.click(cancel, None, stop, cancels=[converting, looking], **QUIETLY)
 
 
 def _failure(error: MvsdError, visitors: Visitors) -> Exception:

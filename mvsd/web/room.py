@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from mvsd.audio import load_audio
 from mvsd.blockwise import CORE_RATE
 from mvsd.errors import MvsdError
-from mvsd.figures import COLOURS, clean_axes, save_figure
-from mvsd.inspection import inspect_photo, inspect_recording, inspect_response
-from mvsd.report import DECAY_FLOOR_DB, DEFINITIONS, SPREADS, Quantity, Report
+from mvsd.figures import save_figure
+from mvsd.inspection import inspect_photo, inspect_recording, inspect_response, loudest_channel
+from mvsd.report import DEFINITIONS, SPREADS, Quantity, Report
+from mvsd.report_figure import draw_decays
 from mvsd.web.jobs import Conversion, Models, Progress
 from mvsd.web.listening import Listening
 
@@ -26,8 +27,6 @@ _ROWS = {
     "drr_db": ("Direct to reverberant", "dB"),
     "c50_db": ("Clarity C50", "dB"),
 }
-_FLOOR_DB = max(DECAY_FLOOR_DB, -60.0)
-
 Rooms = Mapping[str, Report | str]
 """By what was looked at: its report, or the reason why there is none."""
 
@@ -97,18 +96,7 @@ def decay_figure(rooms: Rooms, path: Path) -> bool:
     if not any(found.values()):
         return False
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for (name, decay), colour in zip(found.items(), COLOURS, strict=False):
-        if decay is not None:
-            axes.plot(decay.seconds, decay.median_db, color=colour, label=name)
-            axes.fill_between(
-                decay.seconds, decay.low_db, decay.high_db, color=colour, alpha=0.2, linewidth=0
-            )
-    axes.set(xlabel="time (s)", ylabel="remaining energy (dB)", ylim=(_FLOOR_DB, 2), title="Decay")
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=9)
-    clean_axes(axes)
+    draw_decays(figure.subplots(), found)
     save_figure(figure, path, force=True)
     return True
 
@@ -131,7 +119,7 @@ def rooms_json(rooms: Rooms) -> str:
 def _heard(path: Path) -> Report | str:
     waveform, rate = load_audio(path)
     try:
-        return inspect_recording(waveform.mean(axis=0), rate)
+        return inspect_recording(loudest_channel(waveform), rate)
     except MvsdError as error:
         return str(error)
 

@@ -1,0 +1,45 @@
+"""A file is whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mvsd.errors import DataError, MvsdError
+from mvsd.whole_file import whole_file
+
+
+def test_a_file_appears_when_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with whole_file(path) as temporary:
+        assert temporary.suffix == ".png"  # some writers choose the format by it
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(error: Exception) -> None:
+        with whole_file(path, DataError) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(KeyError):
+        fail(KeyError())
+    with pytest.raises(DataError, match="cannot be written: No space left"):
+        fail(OSError(28, "No space left"))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(MvsdError, match="where/a.txt cannot be written"),
+        whole_file(tmp_path / "where" / "a.txt") as temporary,
+    ):
+        temporary.write_text("x")
