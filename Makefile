@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: example test lint format clean
+.PHONY: example test docs lint format clean
 
 example: $(VENV)/installed
 	$(RUN) -m mvsd example --out example-output --force
 
 test: $(VENV)/installed-test
 	$(RUN) -m pytest -n auto
+
+docs: $(VENV)/installed-docs
+	$(RUN) -m mkdocs build --strict
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
@@ -21,16 +24,18 @@ format: $(VENV)/installed-dev
 	$(RUN) -m ruff check --fix .
 
 clean:
-	rm -rf $(VENV) example-output
+	rm -rf $(VENV) example-output site
 
 # A stamp is newer than pyproject.toml when nothing is to be installed. A larger installation stands for the smaller ones.
 $(VENV)/installed: EXTRAS =
+$(VENV)/installed-docs: EXTRAS = [docs]
 $(VENV)/installed-test: EXTRAS = [test]
 $(VENV)/installed-dev: EXTRAS = [dev]
-$(VENV)/installed-test: SMALLER = $(VENV)/installed
-$(VENV)/installed-dev: SMALLER = $(VENV)/installed $(VENV)/installed-test
+$(VENV)/installed-docs: SMALLER = $(VENV)/installed
+$(VENV)/installed-test: SMALLER = $(VENV)/installed $(VENV)/installed-docs
+$(VENV)/installed-dev: SMALLER = $(VENV)/installed $(VENV)/installed-docs $(VENV)/installed-test
 
-$(VENV)/installed $(VENV)/installed-test $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/pip
+$(VENV)/installed $(VENV)/installed-docs $(VENV)/installed-test $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing mvsd$(EXTRAS) into $(VENV); this takes some minutes, once."
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@ $(SMALLER)
