@@ -73,7 +73,7 @@ def decay_time(
 
     Raises:
         NotMeasurable: silent, not finite, too short, or the range lies below the noise or in the direct
-        sound.
+            sound.
     """
     samples = _checked(rir)
     samples = samples[direct_index(samples, sample_rate) :]

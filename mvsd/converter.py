@@ -151,15 +151,25 @@ class Converter(nn.Module, Blockwise):
     def forward(
         self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "last"
     ) -> Tensor:
-        """Differentiable conversion: (B, T), tokens (B, L, D), seeds (B,) -> (B, T)."""
+        """Differentiable conversion: (B, T), tokens (B, L, D), seeds (B,) or noise (B, 2, F, N) -> (B, T)."""
+        if self.generates_response:
+            late = self.late_response(tokens, seeds, num_steps=num_steps, gradient=gradient)
+            return source + _convolve(source, late)
         level = _level(source)
         condition = self._condition(source / level, tokens)
         spectrogram = self._sample(condition, seeds, num_steps, gradient)
-        if self.generates_response:
-            return source + _convolve(source, self._decode_late(spectrogram))
         return level * self.spectrogram.decode(spectrogram, source.shape[-1])
 
     estimate = forward
+
+    def late_response(
+        self, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "all"
+    ) -> Tensor:
+        """Differentiable draw of what follows the direct sound: tokens (B, L, D), seeds as in `forward` -> (B, R)."""
+        condition = self._condition(tokens.new_zeros(len(tokens), 1), tokens)
+        spectrogram = self._sample(condition, seeds, num_steps, gradient)
+        late = self.spectrogram.decode(spectrogram, self.config.num_samples)
+        return torch.cat([torch.zeros_like(late[:, :1]), late[:, 1:]], dim=1)  # sample 0 is the voice itself
 
     def tokens(self, scenes: list[Scene | None]) -> Tensor:
         """Photos, or None for the null scene -> tokens (B, L, D)."""
@@ -180,10 +190,9 @@ class Converter(nn.Module, Blockwise):
                 "this model generates speech, not a room's response; use a model with generates = 'response'"
             )
         with self._evaluating():
-            tokens = self.tokens([scene])
-            condition = self._condition(tokens.new_zeros(1, 1), tokens)
-            spectrogram = self._sample(condition, torch.tensor([seed]), steps or self.config.num_steps, "all")
-            rir: np.ndarray = self._decode_late(spectrogram)[0].cpu().numpy()
+            steps = steps or self.config.num_steps
+            late = self.late_response(self.tokens([scene]), torch.tensor([seed]), num_steps=steps)
+            rir: np.ndarray = late[0].cpu().numpy()
         rir[0] = 1
         return rir
 
@@ -275,7 +284,9 @@ class Converter(nn.Module, Blockwise):
 
     def _sample(self, condition: Condition, seeds: Tensor, num_steps: int, gradient: str) -> Tensor:
         shape = condition.source.shape
-        noise = seeded_noise(seeds, (2, *shape[2:]), condition.source.device)
+        noise = seeds
+        if not seeds.is_floating_point():
+            noise = seeded_noise(seeds, (2, *shape[2:]), condition.source.device)
         start = condition.source if self.config.path == "bridge" else torch.zeros_like(noise)
 
         def denoise(noisy: Tensor, time: Tensor) -> Tensor:
@@ -286,11 +297,6 @@ class Converter(nn.Module, Blockwise):
             expected = self.envelope(condition.tokens)
             return self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
         return spectrogram
-
-    def _decode_late(self, spectrogram: Tensor) -> Tensor:
-        """What follows the direct sound: (B, 2, F, N) -> (B, R), exactly 0 at sample 0, where the voice itself is."""
-        late = self.spectrogram.decode(spectrogram, self.config.num_samples)
-        return torch.cat([torch.zeros_like(late[:, :1]), late[:, 1:]], dim=1)
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.func import functional_call
 from torch.nn.functional import avg_pool2d
 
@@ -29,15 +29,15 @@ class MutualConfig:
     """Weights of the loss terms, and how the loop is run.
 
     L_total = diffusion + style L_sty + different + added + level + envelope + cycle L_m + made; the paper gives no
-    weights, and has only the diffusion, L_sty and L_m. `made` is what a converter learns from pairs whose source its
-    partner made and whose target is real (Sennrich et al. 2016, "back-translation"): the dereverberator its supervised losses
-    on dry rows made wet, the reverberator the energies of wet rows made dry. It anchors what the cycle alone lets
-    drift. `scene_dropout` is the share of rows that see the null scene, `loop_steps` the sampling steps of an estimate
-    inside the loop, of which the last carries the gradient. `start_share` is the share of rows in which a bridge is
-    trained at time 1, where sampling starts and where all is still to be found out, and `reverberator_share` that of
-    the pairs which teach the reverberator's diffusion: a response is learned sooner than speech, and its envelope,
-    which all pairs teach, says most of what a photo knows. `learners` are the converters that change; another one only
-    grades.
+    weights, and has only the diffusion, L_sty and L_m. `made` is what a converter learns from pairs whose source
+    its partner made and whose target is real (Sennrich et al. 2016, "back-translation"): the dereverberator its
+    supervised losses on dry rows made wet, the reverberator the energies of wet rows made dry. It anchors what the
+    cycle alone lets drift. `scene_dropout` is the share of rows that see the null scene, `loop_steps` the sampling
+    steps of an estimate inside the loop, of which the last carries the gradient. `start_share` is the share of rows
+    in which a bridge is trained at time 1, where sampling starts and where all is still to be found out, and
+    `reverberator_share` that of the pairs which teach the reverberator's diffusion: a response is learned sooner
+    than speech, and its envelope, which all pairs teach, says most of what a photo knows. `learners` are the
+    converters that change; another one only grades.
     """
 
     style: float = 0.5
@@ -195,8 +195,7 @@ class MutualLearning(nn.Module):
         ]
         level_db = [10 * (energy + 1e-4).log10() for energy in energies]
         difference = level_db[0] - level_db[1]
-        shared = difference.mean((0, 2), keepdim=True) if len(difference) > 1 else 0.0
-        return (difference - shared).abs().mean() / 20
+        return (difference - _mean_over_rows(difference.detach())).abs().mean() / 20
 
     def _draws(self, seeds: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Diffusion times (B,) of each converter and whether the scene is dropped (B,), from each row's seed."""
@@ -210,6 +209,14 @@ class MutualLearning(nn.Module):
             if isinstance(converter, Converter)
         }
         return times, draws[:, 2] < self.config.scene_dropout
+
+
+def _mean_over_rows(values: Tensor) -> Tensor:
+    """(B, K, N) -> (1, K, 1), over the rows of all processes."""
+    total = torch.cat([values.sum((0, 2)), values.new_tensor([values.shape[0] * values.shape[2]])])
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(total)
+    return (total[:-1] / total[-1])[None, :, None]
 
 
 def residual_drr_db(estimate: Tensor, anechoic: Tensor, sample_rate: int = 16_000) -> Tensor:

@@ -51,10 +51,7 @@ class ComplexSpectrogram(nn.Module):
         """(B, T) in -1..1 -> (B, 2, F, N), F = fft_size / 2 + 1, N = T / hop rounded up, + 1."""
         config, num_samples = self.config, waveform.shape[-1]
         padded = nn.functional.pad(waveform.float(), (0, self._padded(num_samples) - num_samples))
-        spectrum = torch.stft(
-            padded, config.fft_size, config.hop, window=self.window, center=True, return_complex=True
-        )[..., : self.num_frames(num_samples)]
-        spectrogram = torch.view_as_real(spectrum).movedim(-1, 1) / self.window.norm()
+        spectrogram = self.transform(padded)[..., : self.num_frames(num_samples)]
         return config.scale * _power(spectrogram, config.power)
 
     def decode(self, spectrogram: Tensor, num_samples: int) -> Tensor:
@@ -62,12 +59,23 @@ class ComplexSpectrogram(nn.Module):
         config, padded = self.config, self._padded(num_samples)
         num_missing = padded // config.hop + 1 - spectrogram.shape[-1]
         spectrogram = nn.functional.pad(spectrogram.float(), (0, max(0, num_missing)))
-        linear = _power(spectrogram / config.scale, 1 / config.power) * self.window.norm()
-        spectrum = torch.view_as_complex(linear.movedim(1, -1).contiguous())
-        waveform = torch.istft(
-            spectrum, config.fft_size, config.hop, window=self.window, center=True, length=padded
+        linear = _power(spectrogram / config.scale, 1 / config.power)
+        return self.inverse(linear, padded)[..., :num_samples]
+
+    def transform(self, waveform: Tensor) -> Tensor:
+        """Short-time spectrum of whole hops, divided by the window's norm: (B, T) -> (B, 2, F, T / hop + 1)."""
+        fft_size, hop = self.config.fft_size, self.config.hop
+        spectrum = torch.stft(waveform, fft_size, hop, window=self.window, center=True, return_complex=True)
+        spectrogram: Tensor = torch.view_as_real(spectrum).movedim(-1, 1) / self.window.norm()
+        return spectrogram
+
+    def inverse(self, spectrum: Tensor, num_samples: int) -> Tensor:
+        """The inverse of `transform`: (B, 2, F, N) -> (B, T) with T = num_samples."""
+        fft_size, hop = self.config.fft_size, self.config.hop
+        complex_spectrum = torch.view_as_complex((spectrum * self.window.norm()).movedim(1, -1).contiguous())
+        return torch.istft(
+            complex_spectrum, fft_size, hop, window=self.window, center=True, length=num_samples
         )
-        return waveform[..., :num_samples]
 
     def _padded(self, num_samples: int) -> int:
         """Whole hops, and at least the window that reflection at the edges needs."""

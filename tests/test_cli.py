@@ -54,6 +54,18 @@ def test_dereverb_with_and_without_a_photo(files: Path, tiny_models: Models) -> 
     assert not np.array_equal(sounds["photo"], sounds["none"])
 
 
+def test_dereverb_by_the_mean_of_draws(files: Path, tiny_models: Models) -> None:
+    command = ["dereverb", files / "in.wav", "--model", tiny_models.dereverberator, "--device", "cpu"]
+    draws = {"7": ["--seed", 7], "8": ["--seed", 8], "mean": ["--seed", 7, "--draws", 2]}
+    for name, options in draws.items():
+        assert run_here(*command, "-o", files / f"{name}.wav", "--steps", 2, *options).returncode == 0
+    first, second, mean = (soundfile.read(files / f"{name}.wav")[0] for name in ("7", "8", "mean"))
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
+    one_step = [*command, "-o", files / "none.wav", "--draws", 2, "--steps", 1]
+    fails(files, *one_step, run=run_here, says="--steps 2")
+
+
 def test_a_lowered_level_is_told(tmp_path: Path, files: Path, tiny_models: Models) -> None:
     soundfile.write(tmp_path / "loud.wav", 0.999 * np.sign(np.sin(np.arange(RATE) / 9)), RATE)
     command = [

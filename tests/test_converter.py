@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import mvsd
+from mvsd.amount import MeanOfDraws
 from mvsd.converter import AudioConverter, Converter, ConverterConfig
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
 from mvsd.networks.scene_encoder import ResNet18, SceneEncoderConfig
@@ -59,9 +60,9 @@ def voice(*shape: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-@pytest.fixture(params=list(TINY))
+@pytest.fixture(params=[*TINY, "mean of draws"])
 def converter(request: pytest.FixtureRequest) -> AudioConverter:
-    return CONVERTERS[request.param]
+    return CONVERTERS.get(request.param) or MeanOfDraws(CONVERTERS["bridge"], 2)
 
 
 @settings(deadline=None, max_examples=12)
@@ -144,6 +145,16 @@ def test_response_is_a_unit_impulse_then_the_room() -> None:
     np.testing.assert_allclose(converter.convert(source, 16_000, SCENE, seed=5), expected, atol=1e-4)
     with pytest.raises(MvsdError, match="generates"):
         CONVERTERS["bridge"].response(SCENE)
+
+
+def test_mean_of_draws_is_that_of_the_model_and_not_of_rooms() -> None:
+    source = voice(2, 20_000)
+    draws = [CONVERTERS["bridge"].convert(source, 44_100, SCENE, seed=seed, steps=2) for seed in (7, 8, 9)]
+    mean = MeanOfDraws(CONVERTERS["bridge"], 3).convert(source, 44_100, SCENE, seed=7, steps=2)
+    assert np.abs(draws[0] - draws[1]).max() > 1e-3
+    np.testing.assert_allclose(mean, np.mean(draws, axis=0), atol=1e-6)
+    with pytest.raises(MvsdError, match="no room"):
+        MeanOfDraws(CONVERTERS["response"], 2)
 
 
 def test_tail_longer_than_a_block_is_not_cut() -> None:

@@ -294,6 +294,29 @@ class TestMixer:
         with pytest.raises(ConfigError, match="dry_share"):
             replace(mixer.config, dry_share=1.5)
 
+    def test_recordings_with_a_photo_only_are_training_data(self, folder: Path, tmp_path: Path) -> None:
+        scene = Scene(np.full((32, 64, 3), 90, np.uint8))
+        ramps = [np.linspace(0.1, 0.5, size, dtype=np.float32) for size in (6000, 900)]  # one is too short
+        made = [Example(f"clip-{i}", scene, reverberant=ramp) for i, ramp in enumerate(ramps)]
+        write_shards(made, tmp_path, prefix="real")
+        speech, rooms = Speech(folder / "speech", folder / "cache"), Shards(folder / "rooms")
+        mixer = Mixer(speech, rooms, Shards(tmp_path), None, CONFIG)
+        seen = set()
+        for number in range(6):
+            batch = mixer.batch(number)
+            rows = slice(batch.num_paired, batch.num_paired + batch.num_reverberant)
+            assert not batch.anechoic[rows].any() and not batch.rir[rows].any()
+            for row in batch.reverberant[rows].double():
+                is_long = bool((row[1:] > row[:-1]).all())
+                period = row[:900] if not is_long else row
+                assert is_long or torch.equal(row[900:1800], period)
+                slope = period[1:] - period[:-1]
+                assert float(slope.min()) == pytest.approx(float(slope.max()), rel=0.02)
+                seen.add(is_long)
+        assert seen == {True, False}
+        with pytest.raises(DataError, match=r"wanted are scene and rir, 16000 Hz"):
+            Mixer(speech, Shards(tmp_path), None, None, CONFIG)
+
     def test_a_room_comes_nearer_or_farther(self, mixer: Mixer) -> None:
         nearer = object.__new__(Mixer)
         nearer.__dict__ |= {**vars(mixer), "config": replace(mixer.config, room_gain_db=(-6.0, -6.0))}

@@ -24,7 +24,7 @@ LAYERS = [
     {"check", "example"},
     {"training", "evaluation", "figures", "inspection", "regions", "report", "report_figure"},
     {"files", "folders", "video"},
-    {"amount", "converter", "mutual", "responses", "transfer"},
+    {"amount", "converter", "mutual", "onnx_file", "responses", "transfer"},
     {"simulation"},
     {"data"},
     {
@@ -82,6 +82,7 @@ EXTRAS = {
     "librosa",
     "mitsuba",
     "nara_wpe",
+    "onnx",
     "onnxruntime",
     "pesq",
     "pocketsphinx",

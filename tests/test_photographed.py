@@ -67,7 +67,9 @@ def test_a_box_is_measured(yaw_deg: float, pitch_deg: float) -> None:
 
 
 def test_the_ceiling_gives_the_height_above_a_camera_at_1_4_m() -> None:
-    assert photographed_room(box_photo(pitch_deg=8.0), seed=1).height == pytest.approx(1.4 + SIZE[2] - CAMERA[2], abs=0.05)
+    assert photographed_room(box_photo(pitch_deg=8.0), seed=1).height == pytest.approx(
+        1.4 + SIZE[2] - CAMERA[2], abs=0.05
+    )
 
 
 def test_what_is_seen_of_a_material_decides_its_share() -> None:

@@ -310,6 +310,19 @@ class TestTrain:
         assert not Converter.load(tmp_path / "dereverberator.safetensors").generates_response
         assert from_dict(TrainConfig, json.loads((tmp_path / "config.json").read_text())) == config
 
+    def test_a_start_that_cannot_be_used_leaves_no_run_behind(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "weights").mkdir()
+        config = tiny_config(folder, f"start_from={tmp_path / 'weights'}")
+        with pytest.raises(ModelFileError, match="no such model file"):
+            train(config, tmp_path / "run", progress=False)
+        for name in ("reverberator", "dereverberator"):
+            Converter(getattr(config, name)).save(tmp_path / "weights" / f"{name}.safetensors")
+        other = replace(config, dereverberator=replace(config.dereverberator, spread=0.1))
+        with pytest.raises(ConfigError, match="another kind of dereverberator"):
+            train(other, tmp_path / "run", progress=False)
+        assert not (tmp_path / "run" / "config.json").exists()
+        train_gains(replace(config, start_from=""), tmp_path / "run")
+
     def test_learns_and_goes_on_with_a_larger_budget(self, folder: Path, tmp_path: Path) -> None:
         config = tiny_config(folder, "schedule.total_steps=20", "optimizer.learning_rate=0.05")
         train_gains(config, tmp_path)

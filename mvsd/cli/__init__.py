@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mvsd
-from mvsd.cli import convert, data, demo, evaluate, inspect, train
+from mvsd.cli import convert, data, demo, evaluate, export, inspect, train
 from mvsd.errors import MvsdError
 
 # Typer exports only this subclass of the class of all usage errors.
@@ -53,6 +53,7 @@ for _command in (
     train.train,
     evaluate.evaluate,
     inspect.inspect,
+    export.export,
     demo.demo,
 ):
     app.command()(_command)

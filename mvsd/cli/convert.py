@@ -26,6 +26,7 @@ from mvsd.cli.options import (
     Where,
     choose_device,
 )
+from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
     from mvsd.blockwise import BlockConverter
@@ -68,6 +69,12 @@ KeepEarly = Annotated[
 ]
 Strength = Annotated[
     float, typer.Option(min=0, max=1, help="0 leaves the recording as it is, 1 converts it wholly.")
+]
+Draws = Annotated[
+    int,
+    typer.Option(
+        min=1, max=99, metavar="K", help="The mean of K draws: seed, seed + 1, ...; K times as long."
+    ),
 ]
 Level = Annotated[
     Keep, typer.Option(help="What stays equal: keep the gain, the highest peak, or the loudness in LUFS.")
@@ -135,6 +142,7 @@ def dereverb(
     strength: Strength = 1,
     level: Level = Keep.keep,
     check: Check = False,
+    draws: Draws = 1,
     seed: Seed = 0,
     steps: Steps = None,
     device: Where = Device.auto,
@@ -144,7 +152,8 @@ def dereverb(
 ) -> None:
     """Take the room out of a recording; a photo of the room is optional."""
     if source.is_dir():
-        _load("dereverberator", model, device)  # a model that cannot be read says so once
+        # A model that cannot be read, or has no draws, says so once.
+        _require_draws(_load("dereverberator", model, device), draws, steps)
         convert_folder(dereverb, **locals())
         return
     from mvsd.amount import dereverberation
@@ -153,12 +162,15 @@ def dereverb(
         raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
     require_usable(source, out, None, force)
     room = _open(scene, depth)
+    drawn = _load("dereverberator", model, device)
+    _require_draws(drawn, draws, steps)
     converter = dereverberation(
-        _load("dereverberator", model, device),
+        drawn,
         wet_db=wet,
         dry_db=dry,
         keep_early_ms=keep_early,
         strength=strength,
+        num_draws=draws,
     )
     _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
 
@@ -270,6 +282,14 @@ def _load(name: str, model: Path | None, device: Device) -> Converter:
     from mvsd.converter import load
 
     return load(name if model is None else model, choose_device(device))
+
+
+def _require_draws(converter: Converter, draws: int, steps: int | None) -> None:
+    """Raise where several draws are asked of a model that has but one result: one step of a bridge draws nothing."""
+    if draws > 1 and converter.config.path == "bridge" and (steps or converter.config.num_steps) == 1:
+        raise MvsdError(
+            f"--draws {draws}: in one step this model draws nothing by chance; add --steps 2 or more, or leave it out"
+        )
 
 
 def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:

@@ -4,8 +4,9 @@
     <folder>/anechoic/NAME.wav       the voice without it         <folder>/depth/NAME.png         its depth
     <folder>/rir/NAME.wav            the room's response          <folder>/transcript/NAME.txt    what is said
 
-Any of them may be missing, for all names or for some; a response alone is a room to speak into. A folder without these subfolders holds recordings made in
-rooms, NAME.wav, with photos NAME.jpg beside them. Any sound file and photo that the rest of the package reads will do.
+Any of them may be missing, for all names or for some; a response alone is a room to speak into. A folder without
+these subfolders holds recordings made in rooms, NAME.wav, with photos NAME.jpg beside them. Any sound file and photo
+that the rest of the package reads will do.
 """
 
 from __future__ import annotations

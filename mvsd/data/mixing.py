@@ -35,7 +35,8 @@ class DataConfig:
         speech_weights: glob -> factor on how often those files are drawn.
         cache: folder for the decoded speech.
         rooms: shards, or folders of shards, with scene and rir.
-        unpaired_rooms: the same for reverberant-only rows, whose rir is withheld; empty: ``rooms``.
+        unpaired_rooms: for reverberant-only rows, shards with scene and either a recording made there (reverberant),
+            or a rir, which is withheld; empty: ``rooms``.
         validation_rooms: rooms that only validation sees, with the held-out voices; empty: no validation.
         photos: folder of photos without sound, added to the scenes of anechoic-only rows; empty: none.
         num_samples: T, length of a crop at 16 kHz.
@@ -139,24 +140,39 @@ class Scenes:
 
 
 class Rooms:
-    """Scenes and responses of some shards, decoded once: about 0.2 MB a room."""
+    """Scenes and responses of some shards, decoded once: about 0.2 MB a room.
 
-    def __init__(self, shards: Shards, rir_samples: int) -> None:
+    Attributes:
+        rirs: (num_rooms, R); zero where there is none.
+        recordings: index -> (T,), what was recorded there; unpaired rooms prefer it to a rir.
+    """
+
+    def __init__(self, shards: Shards, rir_samples: int, *, paired: bool = True) -> None:
         """Decode.
 
         Raises:
-            DataError: a room has no scene or no response, or another sample rate.
+            DataError: a room has no scene or no sound that serves, or another sample rate.
         """
         self.rirs = np.zeros((len(shards), rir_samples), dtype=np.float16)
-        self.scenes = Scenes(self._decode(shards))
+        self.recordings: dict[int, np.ndarray] = {}
+        self.scenes = Scenes(self._decode(shards, paired))
 
-    def _decode(self, shards: Shards) -> Iterator[Scene]:
+    def _decode(self, shards: Shards, paired: bool) -> Iterator[Scene]:
+        sounds = ("rir",) if paired else ("rir", "reverberant")
         for index in range(len(shards)):
-            example = shards.load(index, ("scene", "rir"))
-            if example.scene is None or example.rir is None or example.sample_rate != SAMPLE_RATE:
+            example = shards.load(index, ("scene", *sounds))
+            recording = None if paired else example.reverberant
+            has_sound = example.rir is not None or recording is not None
+            if example.scene is None or not has_sound or example.sample_rate != SAMPLE_RATE:
                 raise DataError(
-                    f"{example.key} is no room for training: wanted are scene and rir, {SAMPLE_RATE} Hz"
+                    f"{example.key} is no room for training: wanted are scene and {' or '.join(sounds)}, "
+                    f"{SAMPLE_RATE} Hz"
                 )
+            if recording is not None:
+                self.recordings[index] = recording
+            if example.rir is None:
+                yield example.scene
+                continue
             if abs(example.rir[0] - 1.0) > 1e-3:
                 raise DataError(
                     f"rir of {example.key} starts with {example.rir[0]:.3g}; wanted is the direct sound as 1"
@@ -184,7 +200,9 @@ class Mixer:
         self.config, self.seed, self.paired_batches = config, seed, paired_batches
         self._speech = speech
         self._rooms = Rooms(rooms, config.rir_samples)
-        self._unpaired = Rooms(unpaired_rooms, config.rir_samples) if unpaired_rooms else self._rooms
+        self._unpaired = self._rooms
+        if unpaired_rooms:
+            self._unpaired = Rooms(unpaired_rooms, config.rir_samples, paired=False)
         self._photos = Scenes(photos or ())
         self._scenes = [self._rooms.scenes, self._photos]
         if unpaired_rooms:
@@ -229,6 +247,8 @@ class Mixer:
         config = self.config
         rooms = self._rooms if paired else self._unpaired
         index = int(generator.integers(len(rooms.rirs)))
+        if index in rooms.recordings:
+            return self._recorded_row(rooms, index, generator)
         rir = rooms.rirs[index].astype(np.float32)
         if paired and config.dry_share and generator.random() < config.dry_share:
             rir[1:] = 0.0
@@ -249,6 +269,17 @@ class Mixer:
         if paired:
             return anechoic * gain, reverberant * gain, rir, scene
         return np.zeros_like(anechoic), reverberant * gain, np.zeros_like(rir), scene
+
+    def _recorded_row(
+        self, rooms: Rooms, index: int, generator: np.random.Generator
+    ) -> tuple[np.ndarray, ...]:
+        """A crop of what was recorded in a room, repeated where it is too short."""
+        config, recording = self.config, rooms.recordings[index]
+        start = int(generator.integers(max(1, len(recording) - config.num_samples + 1)))
+        crop = np.resize(recording[start:], config.num_samples).astype(np.float32)
+        gain = _level_gain(crop, generator.uniform(*config.level_db), crop)
+        scene = rooms.scenes.draw(index, generator, config)
+        return np.zeros_like(crop), crop * gain, np.zeros(config.rir_samples, dtype=np.float32), scene
 
     def _anechoic_row(self, seed: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
         config = self.config

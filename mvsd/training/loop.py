@@ -75,10 +75,11 @@ def train(
     if not (schedule.total_steps or schedule.max_seconds):
         raise ConfigError("the run has no budget; set schedule.total_steps or schedule.max_seconds")
     accelerator = _start_accelerator(config)
-    _keep_config(config, run_dir, accelerator)
+    _check_config(config, run_dir)
     with accelerator.main_process_first():  # the others find the speech decoded
         mixer = open_mixer(config.data, seed=config.seed, paired_batches=schedule.paired_steps)
     state = _build_state(config, build, accelerator)
+    _keep_config(config, run_dir, accelerator)
     state.resume(run_dir / "checkpoints")
     module = accelerator.prepare_model(state.module)
     report = Reporter(config, run_dir, accelerator, state, mixer, validate, figure)
@@ -131,8 +132,8 @@ def _start_accelerator(config: TrainConfig) -> Accelerator:
     )
 
 
-def _keep_config(config: TrainConfig, run_dir: Path, accelerator: Accelerator) -> None:
-    """Store the resolved configuration, unless the folder holds a run that learned under another one."""
+def _check_config(config: TrainConfig, run_dir: Path) -> None:
+    """Raise ConfigError where the folder holds a run that learned under another configuration."""
     path = run_dir / "config.json"
     if path.exists():
         try:
@@ -145,10 +146,14 @@ def _keep_config(config: TrainConfig, run_dir: Path, accelerator: Accelerator) -
                 raise ConfigError(
                     f"{run_dir} was trained with {name} = {old!r}, not {new!r}; choose another run folder"
                 )
+
+
+def _keep_config(config: TrainConfig, run_dir: Path, accelerator: Accelerator) -> None:
+    """Store the resolved configuration, once everything that it names was found."""
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(path, describe(config))
+        write_text(run_dir / "config.json", describe(config))
 
 
 def _build_state(

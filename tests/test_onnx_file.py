@@ -1,0 +1,124 @@
+"""A model as an ONNX file gives what the model gives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import contents, fails, run_here
+from conftest import Models
+
+import mvsd
+from mvsd.config import from_dict
+from mvsd.converter import Converter, ConverterConfig
+from mvsd.errors import MissingExtraError, MvsdError, OutputExistsError
+from mvsd.onnx_file import FORMAT, _ConvolutionSpectrogram, export_onnx
+from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+RNG = np.random.default_rng(0)
+CANVAS = RNG.standard_normal((1, 4, 96, 192), np.float32)
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+def tokens(converter: Converter, known: np.ndarray) -> torch.Tensor:
+    encoded: torch.Tensor = converter.scene_encoder(torch.from_numpy(CANVAS), torch.from_numpy(known))
+    return encoded
+
+
+@pytest.mark.parametrize("config", [SpectrogramConfig(), SpectrogramConfig(256, 64, 0.35, 2.0)], ids=str)
+def test_convolutions_are_the_fourier_transform(config: SpectrogramConfig) -> None:
+    exact, filters = ComplexSpectrogram(config), _ConvolutionSpectrogram(config)
+    for num_samples in (config.fft_size, 5 * config.hop * 16, 9001):
+        sound = torch.from_numpy(0.1 * RNG.standard_normal((2, num_samples), np.float32))
+        spectrogram = exact.encode(sound)
+        torch.testing.assert_close(filters.encode(sound), spectrogram, atol=1e-3, rtol=0)
+        torch.testing.assert_close(filters.decode(spectrogram, num_samples), sound, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@torch.no_grad()
+def test_dereverberator_at_any_length_with_and_without_a_photo(
+    tiny_models: Models, tmp_path: Path, steps: int
+) -> None:
+    converter = mvsd.load(tiny_models.dereverberator)
+    export_onnx(converter, tmp_path / "model.onnx", steps=steps)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    graph = session(tmp_path / "model.onnx")
+    names = [each.name for each in graph.get_inputs()]
+    assert names == ["waveform", "canvas", "known"] + ["noise"] * (steps > 1)  # one step draws nothing
+    for num_samples in (600, 4096, 10_001):
+        source = 0.1 * RNG.standard_normal((1, num_samples), np.float32)
+        num_frames = converter.spectrogram.num_frames(num_samples)
+        noise = RNG.standard_normal((1, 2, converter.spectrogram.num_bins, num_frames), np.float32)
+        for known in (np.array([True]), np.array([False])):
+            given = {"waveform": source, "canvas": CANVAS, "known": known, "noise": noise}
+            (estimate,) = graph.run(["estimate"], {name: given[name] for name in names})
+            expected = converter.estimate(
+                torch.from_numpy(source), tokens(converter, known), torch.from_numpy(noise), num_steps=steps
+            ).numpy()
+            assert np.abs(expected - source).max() > 0.01  # the network does something
+            np.testing.assert_allclose(estimate, expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_reverberator_gives_the_response(tiny_models: Models, tmp_path: Path) -> None:
+    converter = mvsd.load(tiny_models.reverberator)
+    export_onnx(converter, tmp_path / "model.onnx", steps=2)
+    graph = session(tmp_path / "model.onnx")
+    noise = RNG.standard_normal(graph.get_inputs()[2].shape, np.float32)
+    drawn = []
+    for known in (np.array([True]), np.array([False])):
+        (response,) = graph.run(["response"], {"canvas": CANVAS, "known": known, "noise": noise})
+        expected = converter.late_response(tokens(converter, known), torch.from_numpy(noise), num_steps=2)
+        np.testing.assert_allclose(response[:, 1:], expected[:, 1:].numpy(), atol=1e-4)
+        assert response[0, 0] == 1
+        drawn.append(response)
+    assert not np.allclose(*drawn, atol=1e-3)
+    metadata = graph.get_modelmeta().custom_metadata_map
+    assert (metadata["format"], metadata["sample_rate"], metadata["steps"]) == (FORMAT, "16000", "2")
+    assert from_dict(ConverterConfig, json.loads(metadata["config"])) == converter.config
+
+
+def test_the_command(tiny_models: Models, tmp_path: Path) -> None:
+    out = tmp_path / "model.onnx"
+    out.write_bytes(b"old")
+    command = ["export", tiny_models.dereverberator, "-o", out, "--steps", 1]
+    fails(tmp_path, *command, run=run_here, says="--force")
+    result = run_here(*command, "--force")
+    assert (result.returncode, result.stdout) == (0, f"{out}\n")
+    assert result.stderr == f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset 18\n"
+    fails(tmp_path, "export", tmp_path / "none.safetensors", "-o", "x.onnx", run=run_here, says="none")
+
+
+def test_what_cannot_be_written(tiny_models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    converter = mvsd.load(tiny_models.dereverberator)
+    (tmp_path / "there.onnx").write_bytes(b"precious")
+    before = contents(tmp_path)
+    with pytest.raises(OutputExistsError, match="--force"):
+        export_onnx(converter, tmp_path / "there.onnx")
+    with pytest.raises(MvsdError, match="there is no folder"):
+        export_onnx(converter, tmp_path / "no" / "model.onnx")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("onnx.save", full)
+        with pytest.raises(MvsdError, match="No space left"):
+            export_onnx(converter, tmp_path / "there.onnx", steps=1, force=True)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match=r"mvsd\[onnx\]"):
+        export_onnx(converter, tmp_path / "model.onnx")
+    assert contents(tmp_path) == before
