@@ -404,8 +404,10 @@ class TestTrain:
         for one, two in zip(read_log(tmp_path / "one"), read_log(tmp_path / "two"), strict=True):
             assert one.keys() == two.keys()
             for name in one:
+                # The norm is of gradients of absolute values: one that is nearly 0 may change its sign.
+                near = 2e-3 if name == "gradient_norm" else 1e-4
                 if one[name] or two[name]:
-                    assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-4, abs=1e-6), (
+                    assert float(two[name]) == pytest.approx(float(one[name]), rel=near, abs=1e-6), (
                         name,
                         one["step"],
                     )

@@ -48,6 +48,7 @@ unet = {{channels = [8, 8], num_heads = 1, token_features = 16}}
 scene = {{width = 4, token_features = 16}}
 
 [mutual]
+made = 0.5
 reverberator_loop_steps = 1
 
 [optimizer]
