@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,11 @@ from hypothesis import settings
 # A busy machine is slow, and a failure must come back when the tests are run again.
 settings.register_profile("mvsd", deadline=None, derandomize=True)
 settings.load_profile("mvsd")
+
+# A run in the background ignores what ends a program, and so would every program that a test starts and ends.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 class Models(NamedTuple):
