@@ -15,13 +15,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import convolve
-from mvsd.data.example import Example
+from mvsd.data.example import Example, Examples
 from mvsd.data.folders import load_mono
 from mvsd.data.protocols import SAMPLE_RATE, ProtocolName, apply_protocol, require_protocol
 from mvsd.data.unpickle import load_pickle
@@ -44,7 +44,7 @@ class Dereverberator(Protocol):
         ...
 
 
-class AcousticAVSpeech(Sequence[Example]):
+class AcousticAVSpeech(Examples):
     """The examples of one split in the published order; files are opened when their example is asked for.
 
     Without a dereverberator an example has the recording and the frame only. With one, ``anechoic`` is the built
@@ -90,20 +90,14 @@ class AcousticAVSpeech(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        numbers = range(len(self))[index]
-        if isinstance(numbers, range):
-            return [self[number] for number in numbers]
-        frame = self.paths[numbers]
+    def load(self, index: int) -> Example:
+        """Read a frame and what was recorded with it, and build the source if there is a dereverberator."""
+        frame = self.paths[index]
         recording = load_mono(sound_of(frame))
         key = re.sub(r"[^A-Za-z0-9_-]", "-", frame.stem)
         metadata = {"dataset": "Acoustic AVSpeech", "split": self.split, "name": frame.stem}
         example = Example(key, Scene.open(frame), reverberant=recording, metadata=metadata)
-        return self._with_source(apply_protocol(example, self.protocol), numbers)
+        return self._with_source(apply_protocol(example, self.protocol), index)
 
     def _with_source(self, example: Example, number: int) -> Example:
         if self.dereverberator is None or example.reverberant is None:

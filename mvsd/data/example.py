@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -32,3 +33,19 @@ class Example:
     rir: np.ndarray | None = None
     sample_rate: int = 16_000
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Examples(Sequence[Example], ABC):
+    """A data set: its examples by number, each loaded when it is asked for."""
+
+    @abstractmethod
+    def load(self, index: int) -> Example:
+        """Load example ``index``, 0 or more."""
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        numbers = range(len(self))[index]
+        return self.load(numbers) if isinstance(numbers, int) else [self.load(number) for number in numbers]

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import direct_index
 from mvsd.audio import load_audio, resample
-from mvsd.data.example import Example
+from mvsd.data.example import Example, Examples
 from mvsd.data.protocols import SAMPLE_RATE
 from mvsd.errors import DataError, NotMeasurable
 from mvsd.scene import Scene
@@ -40,7 +39,7 @@ SUFFIXES = {
 _MAX_TRANSCRIPT = 2**16  # bytes
 
 
-class Folder(Sequence[Example]):
+class Folder(Examples):
     """The examples in a folder, sorted by name; sound becomes mono at 16 kHz, as the metrics want it.
 
     A response is cut to start at its direct sound and divided by it. The two voices are taken as aligned, and cut
@@ -63,15 +62,9 @@ class Folder(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        names = self._names[index]
-        return self._load(names) if isinstance(names, str) else [self._load(name) for name in names]
-
-    def _load(self, name: str) -> Example:
+    def load(self, index: int) -> Example:
+        """Read the files of a name."""
+        name = self._names[index]
         files = self.files[name]
         voices = {role: load_mono(files[role]) for role in ("anechoic", "reverberant") if role in files}
         length = min((len(voice) for voice in voices.values()), default=0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.data.example import Example
+from mvsd.data.example import Example, Examples
 from mvsd.errors import ConfigError, DataError
 
 ProtocolName = Literal["full", "first-2.56s"]
@@ -67,7 +67,7 @@ def _clip(waveform: NDArray[Any] | None, peak: float) -> NDArray[np.float32] | N
     return clip
 
 
-class ProtocolView(Sequence[Example]):
+class ProtocolView(Examples):
     """The first examples of a data set under a protocol; loaded when they are asked for."""
 
     def __init__(self, examples: Sequence[Example], protocol: ProtocolName, limit: int | None = None) -> None:
@@ -78,12 +78,6 @@ class ProtocolView(Sequence[Example]):
     def __len__(self) -> int:
         return self._num_examples
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        numbers = range(len(self))[index]
-        if isinstance(numbers, range):
-            return [self[number] for number in numbers]
-        return apply_protocol(self.examples[numbers], self.protocol)
+    def load(self, index: int) -> Example:
+        """Load an example and apply the protocol."""
+        return apply_protocol(self.examples[index], self.protocol)

@@ -13,16 +13,16 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 from PIL import Image
 
-from mvsd.data.example import Example
+from mvsd.data.example import Example, Examples
 from mvsd.data.remote import expand, is_url, local_path
 from mvsd.errors import DataError, OutputExistsError, PhotoError
 from mvsd.scene import Scene
@@ -151,7 +151,7 @@ def _encode_flac(waveform: np.ndarray, sample_rate: int, name: str) -> tuple[byt
     return buffer.getvalue(), float(scale)
 
 
-class Shards(Sequence[Example]):
+class Shards(Examples):
     """The examples of some shards by number; nothing is decoded before it is asked for.
 
     Only offsets are kept, and each read opens its shard anew: safe in threads and processes, and to pickle.
@@ -178,15 +178,6 @@ class Shards(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self.load(number) for number in range(*index.indices(len(self)))]
-        return self.load(index)
 
     def load(self, index: int, parts: Iterable[str] = PARTS) -> Example:
         """Decode an example, of its scene and signals only ``parts``; the others become None.

@@ -14,13 +14,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import convolve
-from mvsd.data.example import Example
+from mvsd.data.example import Example, Examples
 from mvsd.data.unpickle import load_pickle
 from mvsd.errors import DataError, PhotoError
 from mvsd.scene import Scene
@@ -37,7 +37,7 @@ _FARTHEST = 1e4  # metres
 _Array = NDArray[Any]
 
 
-class SoundSpacesSpeech(Sequence[Example]):
+class SoundSpacesSpeech(Examples):
     """The examples of one split, sorted by path; a pickle is opened when its example is asked for.
 
     An example's response is divided by its direct sound, and its reverberant voice brought to the level at which
@@ -87,17 +87,9 @@ class SoundSpacesSpeech(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        found = self.paths[index]
-        if isinstance(found, list):
-            return [self._load(path) for path in found]
-        return self._load(found)
-
-    def _load(self, path: Path) -> Example:
+    def load(self, index: int) -> Example:
+        """Read a pickle."""
+        path = self.paths[index]
         record = load_record(path)
         utterance, scene = path.stem, path.parent.name
         signals, level = _signals(record, path)

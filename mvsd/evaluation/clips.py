@@ -6,13 +6,13 @@ import csv
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import convolve
-from mvsd.data.example import Example
+from mvsd.data.example import Example, Examples
 from mvsd.data.speech import Speech
 from mvsd.errors import DataError
 from mvsd.evaluation.metrics import Task
@@ -87,7 +87,7 @@ def make_clip(examples: Sequence[Example], index: int, task: Task, seed: int = 0
     )
 
 
-class SpeechInRooms(Sequence[Example]):
+class SpeechInRooms(Examples):
     """Rooms with a voice in each: example i is the start of an utterance drawn by ``seed + i``, in room i.
 
     Nothing is heard before the clip starts. Both voices share a gain, so that the louder one peaks at 0.5. A clip of
@@ -110,18 +110,12 @@ class SpeechInRooms(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.rooms)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        numbers = range(len(self))[index]
-        if isinstance(numbers, range):
-            return [self[number] for number in numbers]
-        room = self.rooms[numbers]
+    def load(self, index: int) -> Example:
+        """Put a voice into room ``index``; raises DataError where it has no response at 16 kHz."""
+        room = self.rooms[index]
         if room.rir is None or room.sample_rate != 16_000:
             raise DataError(f"{room.key} has no impulse response at 16000 Hz to put a voice into")
-        generator = np.random.default_rng(self.seed + numbers)
+        generator = np.random.default_rng(self.seed + index)
         utterance = int(self._long_enough[generator.integers(len(self._long_enough))])
         voice = self.speech.utterance(utterance)[: self._num_samples]
         wet = convolve(voice, room.rir)[: len(voice)]

@@ -65,15 +65,22 @@ class System(Protocol):
 
 
 @dataclass(frozen=True)
-class Untouched:
-    """What the systems are given."""
+class Reference:
+    """A row without settings and photos; a subclass says what it makes of a clip."""
 
-    name: str = "untouched input"
+    name: str
     conditions: tuple[str, ...] = ("",)
 
     def identity(self) -> Hashable:
-        """Its name."""
+        """Its name; the versions of libraries are kept apart."""
         return self.name
+
+
+@dataclass(frozen=True)
+class Untouched(Reference):
+    """What the systems are given."""
+
+    name: str = "untouched input"
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """The source."""
@@ -81,15 +88,10 @@ class Untouched:
 
 
 @dataclass(frozen=True)
-class GroundTruth:
+class GroundTruth(Reference):
     """What the systems should make."""
 
     name: str = "ground truth"
-    conditions: tuple[str, ...] = ("",)
-
-    def identity(self) -> Hashable:
-        """Its name."""
-        return self.name
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """The target."""
@@ -99,7 +101,7 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
-class WPE:
+class WPE(Reference):
     """Weighted prediction error, as in nara_wpe: 10 taps, delay 3, 3 iterations, frames of 32 ms every 8 ms.
 
     Yoshioka and Nakatani, "Generalization of multi-channel linear prediction methods", IEEE TASLP 20 (2012). Over the
@@ -107,11 +109,6 @@ class WPE:
     """
 
     name: str = "WPE"
-    conditions: tuple[str, ...] = ("",)
-
-    def identity(self) -> Hashable:
-        """Its name; the version of nara_wpe is among the versions."""
-        return self.name
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """The source without its predictable part."""
@@ -163,40 +160,27 @@ class ConstantRoom:
 
 
 @dataclass(frozen=True)
-class TrueDecay:
+class TrueDecay(Reference):
     """What T20 and DRR alone can do: per clip, the constant room with the measures of the true response."""
 
     name: str = "true T20 and DRR"
-    conditions: tuple[str, ...] = ("",)
-
-    def identity(self) -> Hashable:
-        """Its name."""
-        return self.name
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """The source in a room of that decay, at the target's level."""
-        if clip.rir is None:
-            raise NotMeasurable("the data set does not hold the room's impulse response")
-        room = ConstantRoom(decay_time(clip.rir, clip.sample_rate), drr_db(clip.rir, clip.sample_rate))
+        rir = _true_response(clip)
+        room = ConstantRoom(decay_time(rir, clip.sample_rate), drr_db(rir, clip.sample_rate))
         return clip.level * room.estimate(clip, condition)
 
 
 @dataclass(frozen=True)
-class TrueResponse:
+class TrueResponse(Reference):
     """The source convolved with the room's true impulse response: no reverberator can do better."""
 
     name: str = "true response"
-    conditions: tuple[str, ...] = ("",)
-
-    def identity(self) -> Hashable:
-        """Its name."""
-        return self.name
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """The source in the room, at the target's level."""
-        if clip.rir is None:
-            raise NotMeasurable("the data set does not hold the room's impulse response")
-        return clip.level * convolve(clip.source, clip.rir)[: len(clip.source)]
+        return clip.level * convolve(clip.source, _true_response(clip))[: len(clip.source)]
 
 
 @dataclass(frozen=True)
@@ -378,6 +362,12 @@ def _find_module(name: str) -> Path | None:
     finally:
         sys.path.pop(0)
     return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def _true_response(clip: Clip) -> Waveform:
+    if clip.rir is None:
+        raise NotMeasurable("the data set does not hold the room's impulse response")
+    return clip.rir
 
 
 def _response(example: Example) -> Waveform:
