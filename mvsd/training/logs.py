@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mvsd.errors import DataError
+from mvsd.whole_file import whole_file
 
 
 class CsvLog:
@@ -89,12 +89,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DataError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", newline="") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, DataError) as temporary, temporary.open("w", newline="") as file:
+        file.write(text)
