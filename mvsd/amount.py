@@ -7,7 +7,6 @@ constant memory and are deterministic by seed.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import final
 
@@ -15,7 +14,6 @@ import numpy as np
 from scipy import signal
 
 from mvsd.acoustics import convolve, fit_response
-from mvsd.audio import rechunk
 from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, ResponseConverter, add_change, beside
 from mvsd.decay import bend_decay
 from mvsd.errors import MvsdError, NotMeasurable
@@ -184,45 +182,6 @@ class KeepEarly(Blockwise):
         return np.concatenate([np.zeros_like(source), np.stack(back)])
 
 
-@final
-class MeanOfDraws(Blockwise):
-    """The mean of `num_draws` conversions, those of the seeds `seed`, `seed` + 1, ...; of one it is the conversion.
-
-    What the draws share stays, what each adds by chance becomes less: the estimate of least squared error. They run
-    side by side, so the stream is read once. Raises MvsdError for no draws, and for a converter that generates a
-    response: the mean of random tails is no room.
-    """
-
-    def __init__(self, converter: BlockConverter, num_draws: int) -> None:
-        if num_draws < 1:
-            raise MvsdError(f"{num_draws} draws were asked for; at least 1 is needed")
-        if getattr(converter, "generates_response", False):
-            raise MvsdError(
-                "the mean of several drawn rooms is no room; take the mean of a dereverberator's draws"
-            )
-        self.converter, self.num_draws = converter, num_draws
-
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
-        """See `Blockwise`."""
-        draws = [
-            self.converter.convert_blocks(
-                source, sample_rate, num_channels, scene, seed=own_seed, steps=steps
-            )
-            for own_seed, source in enumerate(itertools.tee(blocks, self.num_draws), seed)
-        ]
-        for same in zip(*(rechunk(draw, CORE_RATE) for draw in draws), strict=True):
-            yield np.mean(same, axis=0)
-
-
 def reverberation(
     reverberator: BlockConverter,
     *,
@@ -249,14 +208,11 @@ def dereverberation(
     dry_db: float = 0.0,
     keep_early_ms: float = 0.0,
     strength: float = 1.0,
-    num_draws: int = 1,
 ) -> BlockConverter:
-    """A dereverberator with these amounts: `MeanOfDraws`, `KeepEarly`, `Mix.out_of_room`, `Mix.strength`, in order.
+    """A dereverberator with these amounts: first `KeepEarly`, then `Mix.out_of_room`, then `Mix.strength`.
 
     Without any, the dereverberator itself. Raises MvsdError for a value out of range.
     """
-    if num_draws != 1:
-        dereverberator = MeanOfDraws(dereverberator, num_draws)
     if keep_early_ms:
         dereverberator = KeepEarly(dereverberator, keep_early_ms)
     if (wet_db, dry_db) != (-np.inf, 0):

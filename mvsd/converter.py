@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -37,14 +37,17 @@ class ConverterConfig:
     response, with which the recording is then convolved). `path` is "bridge" (sampling starts from the source) or
     "noise" (as in the paper). `num_taps` frames of the source are filtered by the head, 0 for a plain head.
     `num_samples` is the response's length, or the window of a long recording, of which `overlap` samples are shared
-    with the next window. `num_steps` is the default number of sampling steps. `envelope_pull` is the share, in
-    decibels, by which a drawn response is pulled to the energy envelope that the scene predicts.
+    with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
+    `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
+    spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
+    the energy envelope that the scene predicts.
     """
 
     generates: Literal["speech", "response"] = "speech"
     path: Literal["bridge", "noise"] = "bridge"
     num_taps: int = 8
     num_steps: int = 4
+    num_shifts: int = 1
     num_samples: int = 65_536
     overlap: int = 16_384
     sigma_data: float = 0.5
@@ -60,6 +63,11 @@ class ConverterConfig:
         if self.generates == "response" and (self.path != "noise" or self.num_taps):
             raise ConfigError(
                 "a response has no source to start from or to filter: set path = 'noise', num_taps = 0"
+            )
+        if self.num_shifts < 1 or (self.generates == "response" and self.num_shifts > 1):
+            raise ConfigError(
+                f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
+                f"the mean of rooms is no room"
             )
         if self.scene.token_features != self.unet.token_features:
             raise ConfigError(
@@ -214,12 +222,19 @@ class Converter(nn.Module, Blockwise):
         with torch.inference_mode(), self._evaluating():
             tokens = self.tokens([scene])
 
+        num_shifts = self.config.num_shifts
+
         def estimate(window: np.ndarray, index: int) -> np.ndarray:
-            with torch.inference_mode(), self._evaluating():
-                source = torch.from_numpy(window[None]).to(tokens.device)
-                seeds = torch.tensor([seed * 1_000_003 + index])
-                converted: np.ndarray = self.estimate(source, tokens, seeds, num_steps=steps)[0].cpu().numpy()
-            return converted
+            total = np.zeros_like(window)
+            for number in range(num_shifts):
+                # Two and a half frames: the halves count most, the whole ones shift the network's coarser grids.
+                shift = 5 * number * self.spectrogram.config.hop // 2
+                source = torch.from_numpy(np.pad(window, (shift, 0))[None]).to(tokens.device)
+                seeds = torch.tensor([(seed * 1_000_003 + index) * num_shifts + number])
+                with torch.inference_mode(), self._evaluating():
+                    converted = self.estimate(source, tokens, seeds, num_steps=steps)[0, shift:]
+                total += converted.cpu().numpy()
+            return total / num_shifts
 
         size, overlap = self.config.num_samples, self.config.overlap
         return convert_by_estimate(blocks, estimate, sample_rate, num_channels, size=size, overlap=overlap)
@@ -302,14 +317,22 @@ class Converter(nn.Module, Blockwise):
         return _Evaluating(self)
 
 
-def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Converter:
+def load(
+    name_or_path: str | Path, device: str | torch.device = "cpu", *, num_shifts: int | None = None
+) -> Converter:
     """Load a converter: "reverberator" or "dereverberator" as shipped, a model file, or as `from_pretrained` does.
 
-    Raises ModelFileError where there is none, or one that is not ours.
+    `num_shifts` replaces the model's own (`ConverterConfig`): fewer are faster, more are better. Raises ModelFileError
+    where there is no model, or one that is not ours, and ConfigError for a number that does not fit the model.
     """
     if str(name_or_path) in SHIPPED:
-        return Converter.load(Path(__file__).parent / "weights" / f"{name_or_path}.safetensors", device)
-    return Converter.from_pretrained(name_or_path, device=device)
+        path = Path(__file__).parent / "weights" / f"{name_or_path}.safetensors"
+        converter = Converter.load(path, device)
+    else:
+        converter = Converter.from_pretrained(name_or_path, device=device)
+    if num_shifts is not None:
+        converter.config = replace(converter.config, num_shifts=num_shifts)
+    return converter
 
 
 class _Evaluating:

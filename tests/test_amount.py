@@ -15,7 +15,6 @@ from known_rooms import RATE, Answer, Room, noise, room, voice
 from mvsd.acoustics import convolve, decay_time, drr_db
 from mvsd.amount import (
     KeepEarly,
-    MeanOfDraws,
     Mix,
     Rt60,
     applied_room,
@@ -46,7 +45,6 @@ WRAPPERS: dict[str, Callable[[BlockConverter], Blockwise]] = {
     "into room": lambda converter: Mix.into_room(converter, wet_db=3, dry_db=-6),
     "out of room": lambda converter: Mix.out_of_room(converter, wet_db=-20),
     "rt60": lambda converter: Rt60(converter, 0.2),
-    "mean of draws": lambda converter: MeanOfDraws(converter, 3),
     "keep early": lambda converter: KeepEarly(converter, 30),
     "nested": lambda converter: Mix.strength(Mix.into_room(Rt60(converter, 0.2), dry_db=-3), 0.5),
 }
@@ -175,27 +173,6 @@ def test_out_of_the_room_wet_is_the_level_of_what_was_removed(wet_db: float) -> 
 
 
 # ---------------------------------------------------------------------------------------------- draws
-
-
-def test_mean_of_draws_is_the_mean_of_separate_conversions() -> None:
-    rng = np.random.default_rng(0)
-    draws = 0.1 * rng.standard_normal((6, 2, 40_000)).astype(np.float32)
-
-    class Drawn(Blockwise):
-        """Returns the draw of its seed, in blocks of another size for each."""
-
-        def convert_blocks(
-            self, blocks: Any, *_: object, seed: int = 0, **__: object
-        ) -> Iterator[np.ndarray]:
-            assert sum(block.shape[1] for block in blocks) == 40_000
-            yield from np.split(draws[seed], [500 * seed, 30_000], axis=1)
-
-    mean = MeanOfDraws(Drawn(), 4).convert(noise(2, 40_000), 44_100, seed=1)
-    np.testing.assert_allclose(mean, draws[1:5].mean(0), atol=1e-7)
-    assert np.array_equal(MeanOfDraws(Drawn(), 1).convert(noise(2, 40_000), 44_100, seed=5), draws[5])
-    assert isinstance(dereverberation(SMALL, num_draws=4), MeanOfDraws)
-    with pytest.raises(MvsdError, match="at least 1"):
-        dereverberation(SMALL, num_draws=0)
 
 
 # -------------------------------------------------------------------------------- reverberation time

@@ -54,16 +54,19 @@ def test_dereverb_with_and_without_a_photo(files: Path, tiny_models: Models) -> 
     assert not np.array_equal(sounds["photo"], sounds["none"])
 
 
-def test_dereverb_by_the_mean_of_draws(files: Path, tiny_models: Models) -> None:
-    command = ["dereverb", files / "in.wav", "--model", tiny_models.dereverberator, "--device", "cpu"]
-    draws = {"7": ["--seed", 7], "8": ["--seed", 8], "mean": ["--seed", 7, "--draws", 2]}
-    for name, options in draws.items():
-        assert run_here(*command, "-o", files / f"{name}.wav", "--steps", 2, *options).returncode == 0
-    first, second, mean = (soundfile.read(files / f"{name}.wav")[0] for name in ("7", "8", "mean"))
-    assert np.abs(first - second).max() > 1e-3
-    np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
-    one_step = [*command, "-o", files / "none.wav", "--draws", 2, "--steps", 1]
-    fails(files, *one_step, run=run_here, says="--steps 2")
+def test_dereverb_on_shifted_frames(files: Path, tiny_models: Models) -> None:
+    command = ["dereverb", files / "in.wav", "--device", "cpu", "--model"]
+    outs = [files / f"{num_shifts}.wav" for num_shifts in (1, 3)]
+    for num_shifts, out in zip((1, 3), outs, strict=True):
+        result = run_here(*command, tiny_models.dereverberator, "-o", out, "--shifts", num_shifts)
+        assert result.returncode == 0
+    model = mvsd.load(tiny_models.dereverberator, num_shifts=3)
+    source, rate = soundfile.read(files / "in.wav", dtype="float32")
+    once, thrice = (soundfile.read(out)[0] for out in outs)
+    assert np.abs(once - thrice).max() > 1e-3
+    np.testing.assert_allclose(thrice, model.convert(source.T, rate).T, atol=1e-4)
+    response = [*command, tiny_models.reverberator, "-o", files / "none.wav", "--shifts", 2]
+    fails(files, *response, run=run_here, says="the mean of rooms is no room")
 
 
 def test_a_lowered_level_is_told(tmp_path: Path, files: Path, tiny_models: Models) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import mvsd
-from mvsd.amount import MeanOfDraws
 from mvsd.converter import AudioConverter, Converter, ConverterConfig
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
 from mvsd.networks.scene_encoder import ResNet18, SceneEncoderConfig
@@ -27,6 +26,9 @@ TINY = {
     "bridge": ConverterConfig(num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE),
     "noise": ConverterConfig(
         path="noise", num_taps=0, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE
+    ),
+    "shifts": ConverterConfig(
+        num_shifts=2, num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE
     ),
     "response": ConverterConfig(
         generates="response",
@@ -60,9 +62,9 @@ def voice(*shape: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-@pytest.fixture(params=[*TINY, "mean of draws"])
+@pytest.fixture(params=list(TINY))
 def converter(request: pytest.FixtureRequest) -> AudioConverter:
-    return CONVERTERS.get(request.param) or MeanOfDraws(CONVERTERS["bridge"], 2)
+    return CONVERTERS[request.param]
 
 
 @settings(deadline=None, max_examples=12)
@@ -147,14 +149,27 @@ def test_response_is_a_unit_impulse_then_the_room() -> None:
         CONVERTERS["bridge"].response(SCENE)
 
 
-def test_mean_of_draws_is_that_of_the_model_and_not_of_rooms() -> None:
-    source = voice(2, 20_000)
-    draws = [CONVERTERS["bridge"].convert(source, 44_100, SCENE, seed=seed, steps=2) for seed in (7, 8, 9)]
-    mean = MeanOfDraws(CONVERTERS["bridge"], 3).convert(source, 44_100, SCENE, seed=7, steps=2)
-    assert np.abs(draws[0] - draws[1]).max() > 1e-3
-    np.testing.assert_allclose(mean, np.mean(draws, axis=0), atol=1e-6)
-    with pytest.raises(MvsdError, match="no room"):
-        MeanOfDraws(CONVERTERS["response"], 2)
+def test_shifts_are_the_mean_of_conversions_that_begin_elsewhere(tmp_path: Path) -> None:
+    """One step of a bridge draws nothing, so a shift is a conversion with silence before the recording."""
+    source, hop = voice(5000), TINY["bridge"].spectrogram.hop
+    alone = []
+    with torch.inference_mode():
+        tokens = CONVERTERS["bridge"].tokens([SCENE])
+        for shift in (0, 5 * hop // 2, 5 * hop, 15 * hop // 2):
+            shifted = torch.from_numpy(np.pad(source, (shift, 0)))[None]
+            estimate = CONVERTERS["bridge"].estimate(shifted, tokens, torch.tensor([0]), num_steps=1)
+            alone.append(estimate[0, shift:].numpy())
+    path = tmp_path / "bridge.safetensors"
+    CONVERTERS["bridge"].save(path, dtype=torch.float32)
+    mean = mvsd.load(path, num_shifts=4).convert(source, 16_000, SCENE, steps=1)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    np.testing.assert_allclose(mean, np.mean(alone, axis=0), atol=1e-5)
+    for config in (
+        {"num_shifts": 0},
+        {"num_shifts": 2, "generates": "response", "path": "noise", "num_taps": 0},
+    ):
+        with pytest.raises(ConfigError, match="num_shifts"):
+            ConverterConfig(**config)
 
 
 def test_tail_longer_than_a_block_is_not_cut() -> None:

@@ -64,6 +64,19 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     after = Converter.load(tmp_path / "second" / "dereverberator.safetensors")
     for name, value in before.named_parameters():
         torch.testing.assert_close(dict(after.named_parameters())[name], value, atol=1e-3, rtol=1e-3)
+    # What concerns only the use may change, and a denoiser may start anew in another shape.
+    anew = (
+        "dereverberator.num_shifts=2",
+        'fresh_denoisers=["reverberator"]',
+        "reverberator.unet.channels=[8, 16]",
+    )
+    train(tiny_config(folder, start, *still, *anew), tmp_path / "anew", progress=False)
+    before, after = (
+        dict(Converter.load(tmp_path / run / "reverberator.safetensors").scene_encoder.named_parameters())
+        for run in ("first", "anew")
+    )
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)
     other = tiny_config(folder, start, "dereverberator.num_taps=3")
     with pytest.raises(ConfigError, match="another kind of dereverberator"):
         train(other, tmp_path / "third", progress=False)

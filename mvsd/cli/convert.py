@@ -26,7 +26,6 @@ from mvsd.cli.options import (
     Where,
     choose_device,
 )
-from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
     from mvsd.blockwise import BlockConverter
@@ -70,10 +69,10 @@ KeepEarly = Annotated[
 Strength = Annotated[
     float, typer.Option(min=0, max=1, help="0 leaves the recording as it is, 1 converts it wholly.")
 ]
-Draws = Annotated[
-    int,
+Shifts = Annotated[
+    int | None,
     typer.Option(
-        min=1, max=99, metavar="K", help="The mean of K draws: seed, seed + 1, ...; K times as long."
+        min=1, max=99, metavar="K", help="The mean of K conversions on shifted frames; K times as long."
     ),
 ]
 Level = Annotated[
@@ -142,7 +141,7 @@ def dereverb(
     strength: Strength = 1,
     level: Level = Keep.keep,
     check: Check = False,
-    draws: Draws = 1,
+    shifts: Shifts = None,
     seed: Seed = 0,
     steps: Steps = None,
     device: Where = Device.auto,
@@ -152,8 +151,7 @@ def dereverb(
 ) -> None:
     """Take the room out of a recording; a photo of the room is optional."""
     if source.is_dir():
-        # A model that cannot be read, or has no draws, says so once.
-        _require_draws(_load("dereverberator", model, device), draws, steps)
+        _load("dereverberator", model, device, shifts)  # a model that cannot be read says so once
         convert_folder(dereverb, **locals())
         return
     from mvsd.amount import dereverberation
@@ -162,16 +160,8 @@ def dereverb(
         raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
     require_usable(source, out, None, force)
     room = _open(scene, depth)
-    drawn = _load("dereverberator", model, device)
-    _require_draws(drawn, draws, steps)
-    converter = dereverberation(
-        drawn,
-        wet_db=wet,
-        dry_db=dry,
-        keep_early_ms=keep_early,
-        strength=strength,
-        num_draws=draws,
-    )
+    drawn = _load("dereverberator", model, device, shifts)
+    converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
     _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
 
 
@@ -278,18 +268,10 @@ def example(
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, model: Path | None, device: Device) -> Converter:
+def _load(name: str, model: Path | None, device: Device, num_shifts: int | None = None) -> Converter:
     from mvsd.converter import load
 
-    return load(name if model is None else model, choose_device(device))
-
-
-def _require_draws(converter: Converter, draws: int, steps: int | None) -> None:
-    """Raise where several draws are asked of a model that has but one result: one step of a bridge draws nothing."""
-    if draws > 1 and converter.config.path == "bridge" and (steps or converter.config.num_steps) == 1:
-        raise MvsdError(
-            f"--draws {draws}: in one step this model draws nothing by chance; add --steps 2 or more, or leave it out"
-        )
+    return load(name if model is None else model, choose_device(device), num_shifts=num_shifts)
 
 
 def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:

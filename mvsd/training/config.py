@@ -113,6 +113,7 @@ class TrainConfig:
         schedule: budget, and when what happens.
         start_from: folder with reverberator.safetensors and dereverberator.safetensors to go on from, such as
             another run's; empty: fresh weights.
+        fresh_denoisers: names of converters of which `start_from` gives all but the denoiser, whose shape may differ.
         seed: of the weights and of every batch.
         precision: "bf16" computes in bfloat16 under autocast; weights stay in float32.
         device: "auto" takes an accelerator if there is one.
@@ -127,6 +128,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_from: str = ""
+    fresh_denoisers: tuple[Literal["reverberator", "dereverberator"], ...] = ()
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"

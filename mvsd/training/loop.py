@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -37,6 +38,9 @@ MAX_SKIPPED_IN_A_ROW = 100
 _FREE_KEYS = {"run", "device", "num_threads", "data.cache", "data.num_workers", "schedule.num_examples"}
 _FREE_KEYS |= {f"schedule.{name}" for name in ("total_steps", "max_seconds")}
 _FREE_KEYS |= {f"schedule.{name}_every" for name in ("log", "validate", "checkpoint", "export", "examples")}
+
+# How a converter is used, which its weights do not depend on.
+_USE_KEYS = ("num_steps", "num_shifts", "overlap", "envelope_pull")
 
 
 def build_mutual_learning(config: TrainConfig) -> MutualLearning:
@@ -183,12 +187,18 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
     """Put the weights of the two model files in `config.start_from` into the module."""
     for name in ("reverberator", "dereverberator"):
         path = Path(config.start_from) / f"{name}.safetensors"
-        loaded = Converter.load(path)
-        if loaded.config != getattr(config, name):
+        loaded, wanted = Converter.load(path), getattr(config, name)
+        used = {key: getattr(wanted, key) for key in _USE_KEYS}
+        weights = dict(loaded.state_dict())
+        if name in config.fresh_denoisers:
+            used["unet"] = wanted.unet
+            weights = {key: value for key, value in weights.items() if not key.startswith("denoiser.")}
+        if replace(loaded.config, **used) != wanted:
             raise ConfigError(
                 f"{path} is another kind of {name} than the configuration asks for; make them equal"
             )
-        module.get_submodule(name).load_state_dict(loaded.state_dict())
+        converter = module.get_submodule(name)
+        converter.load_state_dict(converter.state_dict() | weights)
 
 
 def _step(
