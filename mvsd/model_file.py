@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from torch import nn
 
 from mvsd.config import from_dict, to_dict
 from mvsd.errors import ConfigError, ModelFileError
+from mvsd.whole_file import whole_file
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -33,10 +33,8 @@ def save_module(
         for name, value in module.state_dict().items()
     }
     metadata = {"format": kind, "config": json.dumps(to_dict(config))}
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mvsd-") as folder:
-        (Path(folder) / path.name).write_bytes(_ordered(save(tensors, metadata)))
-        (Path(folder) / path.name).replace(path)
+    with whole_file(Path(path), ModelFileError) as temporary:
+        temporary.write_bytes(_ordered(save(tensors, metadata)))
 
 
 def load_module(

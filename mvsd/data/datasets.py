@@ -36,7 +36,7 @@ def open_dataset(
         ConfigError: the protocol is unknown, or the limit less than 1.
     """
     require_protocol(protocol, limit)
-    if split and not is_url(path) and any(Path(path, split).glob("*.tar")):
+    if split and not is_url(path) and any(Path(path, split).glob("[!.]*.tar")):
         path, split = Path(path, split), ""
     kind = recognise(path)
     examples: Sequence[Example]
@@ -66,7 +66,7 @@ def recognise(path: str | Path) -> Kind:
         return "shards"
     if not path.is_dir():
         raise DataError(f"{path} is no folder and no .tar shard; give one of these")
-    if any(path.glob("*.tar")):
+    if any(path.glob("[!.]*.tar")):
         return "shards"
     if soundspaces.splits_in(path.resolve()):
         return "soundspaces"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-import os
 import shutil
 import tarfile
 import zipfile
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from mvsd.data.remote import Progress, download_file, file_sha256
 from mvsd.errors import ConfigError, DataError
+from mvsd.whole_file import whole_file
 
 CHECKSUMS = "checksums.json"
 
@@ -178,9 +178,8 @@ def _read_checksums(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _write_checksum(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     known = {**_read_checksums(folder), name: dict(facts)}
-    temporary = folder / f".{CHECKSUMS}.{os.getpid()}.part"
-    temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    temporary.replace(folder / CHECKSUMS)
+    with whole_file(folder / CHECKSUMS, DataError) as temporary:
+        temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
 
 
 # ------------------------------------------------------------------------------------- archives
@@ -255,10 +254,5 @@ def _target(name: str, folder: Path, anchors: Sequence[str], below: str | None) 
 
 
 def _write(content: IO[bytes], target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with content, temporary.open("wb") as file:
-            shutil.copyfileobj(content, file, 2**20)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target, DataError) as temporary, content, temporary.open("wb") as file:
+        shutil.copyfileobj(content, file, 2**20)

@@ -26,6 +26,7 @@ from mvsd.data.example import Example, Examples
 from mvsd.data.remote import expand, is_url, local_path
 from mvsd.errors import DataError, OutputExistsError, PhotoError
 from mvsd.scene import Scene
+from mvsd.whole_file import whole_file
 
 SIGNALS = ("anechoic", "reverberant", "rir")
 PARTS = ("scene", *SIGNALS)
@@ -72,17 +73,14 @@ def write_shards(
         if path.exists() and not force:
             raise OutputExistsError(f"{path} exists; choose another folder or prefix, or pass force")
         shard_examples = itertools.chain([first], itertools.islice(remaining, examples_per_shard - 1))
-        try:
-            _write_shard(shard_examples, path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        _write_shard(shard_examples, path)
         paths.append(path)
     return paths
 
 
 def _write_shard(examples: Iterable[Example], path: Path) -> None:
     keys = set[str]()
-    with _atomic_tar(path) as tar:
+    with _whole_tar(path) as tar:
         for example in examples:
             if not _KEY.fullmatch(example.key):
                 raise DataError(f"key {example.key!r} has characters other than letters, digits, _ and -")
@@ -98,17 +96,12 @@ def _write_shard(examples: Iterable[Example], path: Path) -> None:
 
 
 @contextmanager
-def _atomic_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                yield tar
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _whole_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    with whole_file(path, DataError) as temporary, temporary.open("wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            yield tar
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _encode(example: Example) -> Iterator[tuple[str, bytes]]:
@@ -203,7 +196,7 @@ class Shards(Examples):
 def _shards_of(root: str | Path) -> list[str] | list[Path]:
     if is_url(root):
         return expand(str(root))
-    return sorted(Path(root).glob("*.tar")) if Path(root).is_dir() else [Path(root)]
+    return sorted(Path(root).glob("[!.]*.tar")) if Path(root).is_dir() else [Path(root)]
 
 
 def _index_shard(path: str | Path) -> list[_Entry]:

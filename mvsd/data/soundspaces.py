@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mvsd.data.example import Example, Examples
 from mvsd.data.unpickle import load_pickle
 from mvsd.errors import DataError, PhotoError
 from mvsd.scene import Scene
+from mvsd.whole_file import whole_file
 
 SPLITS = ("train", "val", "val-mini", "test-seen", "test-unseen")
 PERSON_CLASS, PERSON_PIXELS = 41, 50
@@ -311,9 +312,6 @@ def _read_answers(path: Path) -> dict[str, bool]:
 
 
 def _write_answers(path: Path, known: dict[str, bool]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    # In a folder of somebody else's the filter is run again next time.
+    with suppress(DataError), whole_file(path, DataError) as temporary:
         temporary.write_text(json.dumps(known))
-        temporary.replace(path)
-    except OSError:  # a folder of somebody else's: the filter is run again next time
-        temporary.unlink(missing_ok=True)

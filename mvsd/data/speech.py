@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from rich.progress import track
 
 from mvsd.audio import load_audio, resample
 from mvsd.errors import AudioFileError, DataError
+from mvsd.whole_file import whole_file
 
 SAMPLE_RATE = 16_000
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -139,25 +139,16 @@ def _cache_paths(folder: Path, cache: Path, paths: list[str]) -> tuple[Path, Pat
 
 def _build_cache(folder: Path, paths: list[str], data: Path, index: Path) -> None:
     data.parent.mkdir(parents=True, exist_ok=True)
-    temporary = data.with_name(f".{data.name}.{os.getpid()}.part")
     lengths, levels = list[int](), list[float]()
     console = Console(stderr=True)
-    try:
-        with temporary.open("wb") as file:
-            for path in track(
-                paths, f"Decoding {folder.name}", console=console, disable=not console.is_terminal
-            ):
-                samples = _decode(folder / path)
-                samples.tofile(file)
-                lengths.append(len(samples))
-                levels.append(float(np.sqrt(np.mean(np.square(samples / _FULL_SCALE)))))
-        os.replace(temporary, data)
+    with whole_file(data, DataError) as temporary, temporary.open("wb") as file:
+        for path in track(paths, f"Decoding {folder.name}", console=console, disable=not console.is_terminal):
+            samples = _decode(folder / path)
+            samples.tofile(file)
+            lengths.append(len(samples))
+            levels.append(float(np.sqrt(np.mean(np.square(samples / _FULL_SCALE)))))
+    with whole_file(index, DataError) as temporary:
         temporary.write_text(json.dumps({"lengths": lengths, "rms": levels, "paths": paths}))
-        os.replace(temporary, index)
-    except OSError as error:
-        raise DataError(f"the cache {data} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _decode(path: Path) -> np.ndarray:

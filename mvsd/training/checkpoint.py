@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mvsd.errors import ModelFileError
+from mvsd.whole_file import whole_file
 
 _FORMAT = "mvsd-checkpoint-1"
 
@@ -49,18 +50,16 @@ def save_checkpoint(
         tensors["random/cuda"] = torch.cuda.get_rng_state()
     metadata = {"format": _FORMAT, "optimizer": json.dumps(optimizer_json), "facts": json.dumps(dict(facts))}
     path = folder / f"step-{step:09d}.safetensors"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Clones, because safetensors refuses tensors that share memory.
-        save_file({key: value.detach().cpu().clone() for key, value in tensors.items()}, temporary, metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with whole_file(path, ModelFileError) as temporary:
+            # Clones, because safetensors refuses tensors that share memory.
+            clones = {key: value.detach().cpu().clone() for key, value in tensors.items()}
+            save_file(clones, temporary, metadata)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"checkpoint {path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     for old in _checkpoints(folder)[:-num_kept]:
         old.unlink()
     return path

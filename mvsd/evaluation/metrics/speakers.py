@@ -34,6 +34,7 @@ from mvsd.evaluation.metrics.clips import (
     extra_module,
     require_rate,
 )
+from mvsd.whole_file import whole_file
 
 Embedding = NDArray[np.float32]
 
@@ -126,10 +127,8 @@ def make_trials(
 
 def save_trials(trials: Sequence[Trial], path: str | Path) -> None:
     """Write trials as JSON, whole or not at all."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps([asdict(trial) for trial in trials], indent=0) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(Path(path)) as part:
+        part.write_text(json.dumps([asdict(trial) for trial in trials], indent=0) + "\n", encoding="utf-8")
 
 
 def load_trials(path: str | Path) -> list[Trial]:
