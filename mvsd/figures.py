@@ -322,11 +322,25 @@ def _fitted_responses(panels: Mapping[str, Waveform], sample_rate: int) -> dict[
 
 
 def save_figure(figure: Figure, path: str | Path, *, force: bool) -> None:
-    """Write a figure whole, or raise MvsdError; its suffix is one of `SUFFIXES`."""
+    """Write a figure whole, or raise what `require_writable` does."""
+    require_writable(path, force=force)
+    with whole_file(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def require_writable(path: str | Path, *, force: bool) -> None:
+    """Check the place of a figure before time is spent on it.
+
+    Raises:
+        OutputExistsError: the file is there and `force` was not given.
+        MvsdError: its suffix is not one of `SUFFIXES`, or its folder is missing.
+    """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise MvsdError(f"{path}: a figure is written as {', '.join(SUFFIXES)}, not as {path.suffix!r}")
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    if not path.parent.is_dir():
+        raise MvsdError(
+            f"{path} cannot be written: No such folder as {path.parent}; make it, or choose another"
+        )

@@ -105,9 +105,12 @@ def test_example(tmp_path: Path) -> None:
 def test_simulate(tmp_path: Path) -> None:
     from mvsd.data.shards import Shards
 
-    result = run("simulate", "--rooms", 1, "--out", tmp_path, "--split", "test", "--seed", 3, "--jobs", 1)
+    options = ("--split", "test", "--seed", 3, "--jobs", 1, "--figure", tmp_path / "rooms.png")
+    result = run("simulate", "--rooms", 1, "--out", tmp_path / "rooms", *options)
     assert result.returncode == 0, result.stderr
-    (example,) = Shards([Path(line) for line in result.stdout.splitlines()])
+    *shards, figure = [Path(line) for line in result.stdout.splitlines()]
+    assert figure.read_bytes()[1:4] == b"PNG"
+    (example,) = Shards(shards)
     assert example.scene is not None
     assert example.scene.depth is not None
     assert example.rir is not None
@@ -234,7 +237,11 @@ def test_response(files: Path, tiny_models: Models) -> None:
     assert np.argmax(np.abs(first)) == 0
     assert run_here(*command, files / "again.wav", *options, "--seed", 8).returncode == 0
     assert np.array_equal(soundfile.read(files / "again.wav")[0], second)
-    assert run_here(*command, files / "plain.wav").returncode == 0
+    figure = files / "rooms.png"
+    result = run_here(*command, files / "plain.wav", "--figure", figure)
+    assert result.stdout.splitlines()[-1] == str(figure)
+    assert figure.read_bytes()[1:4] == b"PNG"
+    fails(files, *command, files / "x.wav", "--figure", figure, says=r"rooms\.png.*--force", run=run_here)
     info = soundfile.info(files / "plain.wav")
     assert (info.samplerate, info.frames, info.subtype) == (48_000, 3 * 4096, "FLOAT")
 

@@ -114,7 +114,7 @@ class TestFiles:
             draw("response", tmp_path / name)
 
     def test_missing_folder_is_refused(self, tmp_path):
-        with pytest.raises(MvsdError, match="cannot be written: No such file"):
+        with pytest.raises(MvsdError, match="cannot be written: No such folder"):
             draw("response", tmp_path / "none" / "figure.png")
 
     @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from mvsd.cli.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mvsd.blockwise import BlockConverter
     from mvsd.converter import Converter
     from mvsd.scene import Scene
@@ -223,6 +225,9 @@ def response(
         int, typer.Option(min=1, max=999, metavar="N", help="Draws to choose from: IR-1.wav to IR-N.wav.")
     ] = 1,
     bits: Annotated[Bits, typer.Option(help="Sample format.")] = Bits.float,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw what was written: png, pdf or svg.")
+    ] = None,
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
@@ -235,12 +240,16 @@ def response(
     """Write the impulse response of the room on a photo, for any convolution plug-in."""
     from mvsd.amount import reverberation
     from mvsd.audio import AudioWriter
+    from mvsd.figures import require_writable, response_figure
     from mvsd.responses import describe_response, room_response, write_response
 
     subtype = "FLOAT" if bits is Bits.float else "PCM_24"
     paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(1, count + 1)]
     for path in paths:
         AudioWriter(path, rate, 1, subtype=subtype, force=force)
+    if figure is not None:
+        require_writable(figure, force=force)
+    drawn: dict[str, np.ndarray] = {}
     room = _open(photo, depth)
     converter = reverberation(_load("reverberator", model, device), wet_db=wet, dry_db=dry, rt60=rt60)
     for own_seed, path in enumerate(paths, seed):
@@ -249,6 +258,10 @@ def response(
         typer.echo(f"{path}: seed {own_seed}, {describe_response(rir, rate)}")
         if gain_db != 0:
             typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
+        drawn[f"seed {own_seed}"] = rir
+    if figure is not None:
+        response_figure(drawn, rate, figure, force=force)
+        typer.echo(figure)
 
 
 def example(

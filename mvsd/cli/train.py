@@ -28,13 +28,19 @@ def simulate(
     ] = "mixed",
     seed: Seed = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw the first eight rooms: png, pdf or svg.")
+    ] = None,
 ) -> None:
     """Simulate rooms with picture, depth and sound; rooms that are in the folder already are kept."""
+    from mvsd.data.shards import Shards
+    from mvsd.figures import require_writable, room_gallery
     from mvsd.simulation.simulate import simulate_photographed, simulate_rooms
 
     if (rooms is None) == (photos is None):
         raise typer.BadParameter("give --rooms N or --photos DIR, one of them")
-
+    if figure is not None:
+        require_writable(figure, force=True)
     started = perf_counter()
     with progress_bar("simulating") as progress:
         options: dict[str, Any] = {"seed": seed, "jobs": jobs, "split": split, "progress": progress}
@@ -42,7 +48,10 @@ def simulate(
             paths = simulate_photographed(photos, out, **options)
         else:
             paths = simulate_rooms(out, rooms or 0, population=population, **options)
-    for path in paths:
+    if figure is not None:
+        shards = Shards(paths)
+        room_gallery([shards.load(index) for index in range(min(8, len(shards)))], figure, force=True)
+    for path in (*paths, *([figure] if figure else ())):
         typer.echo(path)
     typer.echo(f"{perf_counter() - started:.0f} s", err=True)
 

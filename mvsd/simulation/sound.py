@@ -312,8 +312,10 @@ def _extend(energy: np.ndarray) -> np.ndarray:
         last = min(first + (gaps[0] if len(gaps) else len(levels)), len(levels), num_bins)
         start = last - max(4, (last - first) // 4)
         bins = np.arange(max(start, first), last)
-        slope, offset = np.polyfit(bins, np.log(levels[bins]), 1)
         extended[band, :last] = levels[:last]
+        if len(bins) < 2:
+            continue
+        slope, offset = np.polyfit(bins, np.log(levels[bins]), 1)
         beyond = np.arange(last, num_bins)
         extended[band, last:] = np.exp(offset + min(slope, -0.005) * beyond)
     return extended
