@@ -1,10 +1,12 @@
-"""What the reverberator's responses are like, by sampling steps, by pull to the predicted envelope, and by photo.
+"""What the reverberator's responses are like, by steps, pull to the envelope, gain below 1 kHz, and photo.
 
     mvsd simulate --rooms 64 --out data/rooms/validation --split validation
     python benchmarks/response.py --rooms data/rooms/validation --steps 2 4 8 16 --pulls 0 0.5 1
+    python benchmarks/response.py --rooms data/rooms/validation --low-gains 0 -3 -6 -9 --speech DIR --num-rooms 64
 
-For every room: error of T20 (percent, median) and of the direct-to-reverberant ratio (dB, mean and signed mean) against
-the simulated response, and the STFT distance of the bundled voice convolved with either, beside the untouched voice.
+For every room: error of T20 (percent, median and mean) and of the direct-to-reverberant ratio (dB, mean, signed mean)
+against the simulated response, and the STFT distance of a voice convolved with either, beside the untouched voice: the
+bundled one, or with --speech 4 s of a held-out speaker for each room.
 Rows `wrong` and `none` use another room's photo and no photo. These choices are made on validation rooms, not on test.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -20,10 +23,13 @@ from mvsd.audio import load_audio
 from mvsd.converter import SAMPLE_RATE, Converter, load
 from mvsd.data.example import Example
 from mvsd.data.shards import Shards
+from mvsd.data.speech import Speech
 from mvsd.errors import NotMeasurable
 from mvsd.evaluation.metrics import stft_distance
 from mvsd.example import SAMPLES
 from mvsd.scene import Scene
+
+TEST_SPEAKERS = ("librispeech-train-clean-100/*9/*", "speechocean762/*9/*")
 
 
 def errors(rir: np.ndarray, example: Example, voice: np.ndarray) -> tuple[float, float, float]:
@@ -43,16 +49,22 @@ def report(name: str, rows: list[tuple[float, float, float]]) -> None:
     """One line."""
     t20, drr, distance = np.array(rows).T
     print(
-        f"{name:28} T20 {np.nanmedian(t20):6.1f} %   DRR {np.nanmean(np.abs(drr)):5.2f} dB "
+        f"{name:36} T20 {np.nanmedian(t20):6.1f} / {np.nanmean(t20):5.1f} %   DRR {np.nanmean(np.abs(drr)):5.2f} dB "
         f"(signed {np.nanmean(drr):+6.2f})   STFT distance {np.mean(distance):.3f}   "
         f"not measurable {np.isnan(t20).sum()}",
         flush=True,
     )
 
 
-def pulled(converter: Converter, share: float) -> Converter:
-    """The same converter with another pull."""
-    converter.config = replace(converter.config, envelope_pull=share)
+def held_out(folder: str, cache: str, num_voices: int) -> list[np.ndarray]:
+    """4 s of speakers whom training never hears."""
+    speech = Speech(folder, cache, TEST_SPEAKERS, only_holdout=True)
+    return [speech.crop(seed, 4 * SAMPLE_RATE) for seed in range(num_voices)]
+
+
+def with_settings(converter: Converter, pull: float, low_gain: float) -> Converter:
+    """The same converter with another pull and gain."""
+    converter.config = replace(converter.config, envelope_pull=pull, low_gain_db=low_gain)
     return converter
 
 
@@ -64,25 +76,29 @@ def main() -> None:
     parser.add_argument("--rooms", required=True)
     parser.add_argument("--model", default="reverberator")
     parser.add_argument("--steps", type=int, nargs="+", default=[8])
-    parser.add_argument("--pulls", type=float, nargs="+", default=[0.5])
+    parser.add_argument("--pulls", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--low-gains", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--speech", help="folder of dry speech; default: the bundled voice")
+    parser.add_argument("--cache", default="data/cache", help="folder for decoded speech")
     parser.add_argument("--num-rooms", type=int, default=32)
     options = parser.parse_args()
-    voice = load_audio(SAMPLES / "voice.flac")[0][0]
     rooms = Shards([options.rooms])[: options.num_rooms]
+    voices = [load_audio(SAMPLES / "voice.flac")[0][0]] * len(rooms)
+    if options.speech:
+        voices = held_out(options.speech, options.cache, len(rooms))
     converter = load(options.model)
     dry = np.zeros(24_576, np.float32)
     dry[0] = 1
-    report("untouched input", [errors(dry, room, voice) for room in rooms])
-    for steps in options.steps:
-        for pull in options.pulls:
-            model = pulled(converter, pull)
-            for photo in ("right", "none", "wrong"):
-                rows = []
-                for index, room in enumerate(rooms):
-                    scenes: dict[str, Scene | None] = {"right": room.scene, "none": None}
-                    scenes["wrong"] = rooms[(index + len(rooms) // 2) % len(rooms)].scene
-                    rows.append(errors(model.response(scenes[photo], seed=index, steps=steps), room, voice))
-                report(f"{steps} steps, pull {pull:g}, {photo}", rows)
+    report("untouched input", [errors(dry, *each) for each in zip(rooms, voices, strict=True)])
+    for steps, pull, low in product(options.steps, options.pulls, options.low_gains):
+        model = with_settings(converter, pull, low)
+        for photo in ("right", "none", "wrong"):
+            rows = []
+            for index, (room, voice) in enumerate(zip(rooms, voices, strict=True)):
+                scenes: dict[str, Scene | None] = {"right": room.scene, "none": None}
+                scenes["wrong"] = rooms[(index + len(rooms) // 2) % len(rooms)].scene
+                rows.append(errors(model.response(scenes[photo], seed=index, steps=steps), room, voice))
+            report(f"{steps} steps, pull {pull:g}, low {low:g} dB, {photo}", rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
 SHIPPED = ("reverberator", "dereverberator")
+_LOW_HZ = 1000.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class ConverterConfig:
     with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
     `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
     spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
-    the energy envelope that the scene predicts.
+    the energy envelope that the scene predicts, and `low_gain_db` a gain on what was drawn below 1 kHz: detail that is
+    drawn there colours a voice by chance.
     """
 
     generates: Literal["speech", "response"] = "speech"
@@ -54,6 +56,7 @@ class ConverterConfig:
     sigma_max: float = 20.0
     spread: float = 0.3
     envelope_pull: float = 1.0
+    low_gain_db: float = 0.0
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
@@ -68,6 +71,10 @@ class ConverterConfig:
             raise ConfigError(
                 f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
                 f"the mean of rooms is no room"
+            )
+        if not -60 <= self.low_gain_db <= 20 or (self.generates == "speech" and self.low_gain_db):
+            raise ConfigError(
+                f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted, and 0 where no response is generated"
             )
         if self.scene.token_features != self.unet.token_features:
             raise ConfigError(
@@ -308,30 +315,44 @@ class Converter(nn.Module, Blockwise):
             return self.denoiser(noisy, time, condition)  # type: ignore[no-any-return]
 
         spectrogram = sample(denoise, self.path, start, noise, num_steps, gradient=gradient)
-        if self.envelope is not None and self.config.envelope_pull:
-            expected = self.envelope(condition.tokens)
-            return self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
+        if self.envelope is not None:
+            if self.config.envelope_pull:
+                expected = self.envelope(condition.tokens)
+                spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
+            spectrogram = spectrogram * self._low_gain(shape[2]).to(spectrogram.device)
         return spectrogram
+
+    def _low_gain(self, num_bins: int) -> Tensor:
+        """Factor (F, 1) on compressed bins: `low_gain_db` up to 0.7 kHz, nothing from 1.4 kHz on."""
+        frequency = torch.linspace(0, SAMPLE_RATE / 2, num_bins).clamp(min=1)
+        share = (_LOW_HZ * 2**0.5 / frequency).log2().clamp(0, 1)
+        gain: Tensor = 10 ** (self.spectrogram.config.power * self.config.low_gain_db * share / 20)
+        return gain[:, None]
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)
 
 
 def load(
-    name_or_path: str | Path, device: str | torch.device = "cpu", *, num_shifts: int | None = None
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    num_shifts: int | None = None,
+    low_gain_db: float | None = None,
 ) -> Converter:
     """Load a converter: "reverberator" or "dereverberator" as shipped, a model file, or as `from_pretrained` does.
 
-    `num_shifts` replaces the model's own (`ConverterConfig`): fewer are faster, more are better. Raises ModelFileError
-    where there is no model, or one that is not ours, and ConfigError for a number that does not fit the model.
+    `num_shifts` and `low_gain_db` replace the model's own (`ConverterConfig`). Raises ModelFileError where there is no
+    model, or one that is not ours, and ConfigError for a value that does not fit the model.
     """
     if str(name_or_path) in SHIPPED:
         path = Path(__file__).parent / "weights" / f"{name_or_path}.safetensors"
         converter = Converter.load(path, device)
     else:
         converter = Converter.from_pretrained(name_or_path, device=device)
-    if num_shifts is not None:
-        converter.config = replace(converter.config, num_shifts=num_shifts)
+    changes: dict[str, Any] = {"num_shifts": num_shifts, "low_gain_db": low_gain_db}
+    known = {name: value for name, value in changes.items() if value is not None}
+    converter.config = replace(converter.config, **known)
     return converter
 
 

@@ -6,7 +6,9 @@ by: measured on a response, heard by the blind estimator in a recording, or expe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -119,6 +121,10 @@ def inspect_photo(
     if draws < 1:
         raise MvsdError(f"{draws} draws came; at least 1 is needed")
     rirs = []
+    if (
+        isinstance(model, Converter) and model.config.low_gain_db
+    ):  # a room as it is, not as a voice is best put into it
+        model = _with_all_of_the_room(model)
     for index in range(draws):
         rirs.append(np.asarray(model.response(scene, seed=seed + index, steps=steps), np.float64))
         if progress is not None:
@@ -139,6 +145,13 @@ def inspect_photo(
     }
     bands = dict(zip(OCTAVE_BANDS_HZ, per_band, strict=True))
     return Report("photo", broadband, bands, facts, decay, regions)
+
+
+def _with_all_of_the_room(model: Converter) -> Converter:
+    """The same weights without `low_gain_db`."""
+    plain = copy.copy(model)
+    plain.config = replace(model.config, low_gain_db=0.0)
+    return plain
 
 
 def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:

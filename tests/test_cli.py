@@ -238,6 +238,9 @@ def test_response(files: Path, tiny_models: Models) -> None:
     assert run_here(*command, files / "again.wav", *options, "--seed", 8).returncode == 0
     assert np.array_equal(soundfile.read(files / "again.wav")[0], second)
     figure = files / "rooms.png"
+    result = run_here(*command, files / "thin.wav", *options, "--seed", 8, "--low-gain", -20)
+    assert result.returncode == 0, result.stderr
+    assert np.abs(soundfile.read(files / "thin.wav")[0] - second).max() > 1e-3
     result = run_here(*command, files / "plain.wav", "--figure", figure)
     assert result.stdout.splitlines()[-1] == str(figure)
     assert figure.read_bytes()[1:4] == b"PNG"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +58,8 @@ def build(name: str) -> Converter:
 
 
 CONVERTERS = {name: build(name) for name in TINY}
+_NOISE: dict[str, Any] = {"path": "noise", "num_taps": 0}
+_BANDS = (slice(200, 500), slice(2000, 7000))  # Hz
 SCENE = Scene(np.random.default_rng(0).integers(0, 256, (64, 192, 3), dtype=np.uint8))
 
 
@@ -164,11 +169,22 @@ def test_shifts_are_the_mean_of_conversions_that_begin_elsewhere(tmp_path: Path)
     mean = mvsd.load(path, num_shifts=4).convert(source, 16_000, SCENE, steps=1)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
     np.testing.assert_allclose(mean, np.mean(alone, axis=0), atol=1e-5)
-    for config in (
-        {"num_shifts": 0},
-        {"num_shifts": 2, "generates": "response", "path": "noise", "num_taps": 0},
-    ):
+    for config in ({"num_shifts": 0}, {"num_shifts": 2, "generates": "response", **_NOISE}):
         with pytest.raises(ConfigError, match="num_shifts"):
+            ConverterConfig(**config)
+
+
+def test_low_gain_lowers_what_is_drawn_below_one_kilohertz() -> None:
+    converter = copy.copy(CONVERTERS["response"])
+    plain = converter.response(SCENE, seed=3)
+    converter.config = replace(converter.config, low_gain_db=-6.0)
+    lower = converter.response(SCENE, seed=3)
+    assert plain[0] == lower[0] == 1
+    power = [np.abs(np.fft.rfft(rir[1:], 16_000)) ** 2 for rir in (plain, lower)]
+    change_db = [10 * np.log10(power[1][band].sum() / power[0][band].sum()) for band in _BANDS]
+    np.testing.assert_allclose(change_db, [-6, 0], atol=0.3)
+    for config in ({"low_gain_db": -6.0}, {"low_gain_db": -70.0, "generates": "response", **_NOISE}):
+        with pytest.raises(ConfigError, match="low_gain_db"):
             ConverterConfig(**config)
 
 

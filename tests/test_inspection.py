@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import mvsd
 from mvsd.acoustics import OCTAVE_BANDS_HZ, convolve, drr_db
 from mvsd.audio import load_audio
 from mvsd.blind import BlindEstimate, BlindEstimator
@@ -239,6 +240,15 @@ def test_draws_without_a_value_are_counted() -> None:
     assert quantity.reason is not None
     assert quantity.reason.startswith("in 4 of 6 draws:")
     assert inspect_photo(GREY, HardlyAnyRoom(), draws=1).broadband["rt60"].value is not None
+
+
+def test_the_gain_below_one_kilohertz_is_no_part_of_the_room(tiny_models: Models) -> None:
+    reports = [
+        inspect_photo(GREY, mvsd.load(tiny_models.reverberator, low_gain_db=gain), draws=2)
+        for gain in (0.0, -12.0)
+    ]
+    assert reports[0].broadband == reports[1].broadband
+    assert reports[0].bands == reports[1].bands
 
 
 def test_the_region_that_decides_is_found() -> None:

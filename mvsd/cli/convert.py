@@ -6,7 +6,7 @@ import math
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,6 +64,12 @@ Rt60 = Annotated[
     float | None,
     typer.Option(min=0.1, max=10, metavar="SECONDS", help="Bend the room to this reverberation time (T20)."),
 ]
+LowGain = Annotated[
+    float | None,
+    typer.Option(
+        min=-60, max=20, metavar="DB", help="Gain of the room below 1 kHz, instead of the model's own."
+    ),
+]
 KeepEarly = Annotated[
     float,
     typer.Option(min=0, max=200, metavar="MS", help="Leave the early sound in, up to MS after the direct."),
@@ -92,6 +98,7 @@ def reverb(
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
+    low_gain: LowGain = None,
     strength: Strength = 1,
     save_response: Annotated[
         Path | None, typer.Option(metavar="IR.wav", help="Also write the room's impulse response, 16 kHz.")
@@ -107,7 +114,7 @@ def reverb(
 ) -> None:
     """Put a dry voice into the room on a photo, or a video's sound into the rooms that it shows."""
     if source.is_dir():
-        _load("reverberator", model, device)  # a model that cannot be read says so once
+        _load("reverberator", model, device, low_gain_db=low_gain)  # a model that cannot be read says so once
         convert_folder(reverb, **locals())
         return
     from mvsd.amount import applied_room, reverberation
@@ -118,7 +125,7 @@ def reverb(
     require_scene(scene, out)
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
-    drawn = _load("reverberator", model, device)
+    drawn = _load("reverberator", model, device, low_gain_db=low_gain)
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60, strength=strength)
     response = None
     if save_response is not None:
@@ -153,7 +160,7 @@ def dereverb(
 ) -> None:
     """Take the room out of a recording; a photo of the room is optional."""
     if source.is_dir():
-        _load("dereverberator", model, device, shifts)  # a model that cannot be read says so once
+        _load("dereverberator", model, device, num_shifts=shifts)  # a model that cannot be read says so once
         convert_folder(dereverb, **locals())
         return
     from mvsd.amount import dereverberation
@@ -162,7 +169,7 @@ def dereverb(
         raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
     require_usable(source, out, None, force)
     room = _open(scene, depth)
-    drawn = _load("dereverberator", model, device, shifts)
+    drawn = _load("dereverberator", model, device, num_shifts=shifts)
     converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
     _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
 
@@ -179,6 +186,7 @@ def transfer(
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
+    low_gain: LowGain = None,
     strength: Strength = 1,
     level: Level = Keep.keep,
     check: Check = False,
@@ -198,7 +206,7 @@ def transfer(
 
     require_usable(source, out, None, force)
     old, new = _open(source_scene), _open(target_scene)
-    drawn = _load("reverberator", reverberator, device)
+    drawn = _load("reverberator", reverberator, device, low_gain_db=low_gain)
     converter = relocation(
         _load("dereverberator", dereverberator, device),
         drawn,
@@ -231,6 +239,7 @@ def response(
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
+    low_gain: LowGain = None,
     seed: Seed = 0,
     steps: Steps = None,
     device: Where = Device.auto,
@@ -249,18 +258,19 @@ def response(
         AudioWriter(path, rate, 1, subtype=subtype, force=force)
     if figure is not None:
         require_writable(figure, force=force)
-    drawn: dict[str, np.ndarray] = {}
+    written: dict[str, np.ndarray] = {}
     room = _open(photo, depth)
-    converter = reverberation(_load("reverberator", model, device), wet_db=wet, dry_db=dry, rt60=rt60)
+    drawn = _load("reverberator", model, device, low_gain_db=low_gain)
+    converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
     for own_seed, path in enumerate(paths, seed):
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
         gain_db = write_response(path, rir, rate, subtype=subtype, force=force)
         typer.echo(f"{path}: seed {own_seed}, {describe_response(rir, rate)}")
         if gain_db != 0:
             typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
-        drawn[f"seed {own_seed}"] = rir
+        written[f"seed {own_seed}"] = rir
     if figure is not None:
-        response_figure(drawn, rate, figure, force=force)
+        response_figure(written, rate, figure, force=force)
         typer.echo(figure)
 
 
@@ -281,10 +291,10 @@ def example(
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, model: Path | None, device: Device, num_shifts: int | None = None) -> Converter:
+def _load(name: str, model: Path | None, device: Device, **settings: Any) -> Converter:
     from mvsd.converter import load
 
-    return load(name if model is None else model, choose_device(device), num_shifts=num_shifts)
+    return load(name if model is None else model, choose_device(device), **settings)
 
 
 def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:
