@@ -48,12 +48,13 @@ def errors(rir: np.ndarray, example: Example, voice: np.ndarray) -> tuple[float,
 def report(name: str, rows: list[tuple[float, float, float]]) -> None:
     """One line."""
     t20, drr, distance = np.array(rows).T
-    print(
-        f"{name:36} T20 {np.nanmedian(t20):6.1f} / {np.nanmean(t20):5.1f} %   DRR {np.nanmean(np.abs(drr)):5.2f} dB "
-        f"(signed {np.nanmean(drr):+6.2f})   STFT distance {np.mean(distance):.3f}   "
-        f"not measurable {np.isnan(t20).sum()}",
-        flush=True,
-    )
+    known = np.isfinite(t20)
+    line = f"{name:36} STFT distance {np.mean(distance):.3f}   not measurable {np.sum(~known)}"
+    if known.any():
+        t20, drr = t20[known], drr[known]
+        line += f"   T20 {np.median(t20):6.1f} / {np.mean(t20):5.1f} %"
+        line += f"   DRR {np.mean(np.abs(drr)):5.2f} dB (signed {np.mean(drr):+6.2f})"
+    print(line, flush=True)
 
 
 def held_out(folder: str, cache: str, num_voices: int) -> list[np.ndarray]:
