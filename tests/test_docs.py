@@ -145,9 +145,9 @@ _real_load = mvsd.converter.load
 
 
 @lru_cache
-def _quick(name: str, device: str = "cpu") -> mvsd.Converter:
-    model = _real_load(name, device)
-    model.config = dataclasses.replace(model.config, num_steps=1)
+def _quick(name: str, device: str = "cpu", **settings: Any) -> mvsd.Converter:
+    model = _real_load(name, device, **settings)
+    model.config = dataclasses.replace(model.config, num_steps=1, num_shifts=1)
     return model
 
 
