@@ -17,6 +17,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+from blind import TEST_SPEAKERS
 
 from mvsd.acoustics import convolve, decay_time, drr_db
 from mvsd.audio import load_audio
@@ -28,8 +29,6 @@ from mvsd.errors import NotMeasurable
 from mvsd.evaluation.metrics import stft_distance
 from mvsd.example import SAMPLES
 from mvsd.scene import Scene
-
-TEST_SPEAKERS = ("librispeech-train-clean-100/*9/*", "speechocean762/*9/*")
 
 
 def errors(rir: np.ndarray, example: Example, voice: np.ndarray) -> tuple[float, float, float]:

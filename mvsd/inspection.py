@@ -120,11 +120,9 @@ def inspect_photo(
     """
     if draws < 1:
         raise MvsdError(f"{draws} draws came; at least 1 is needed")
-    rirs = []
-    if (
-        isinstance(model, Converter) and model.config.low_gain_db
-    ):  # a room as it is, not as a voice is best put into it
+    if isinstance(model, Converter):
         model = _with_all_of_the_room(model)
+    rirs = []
     for index in range(draws):
         rirs.append(np.asarray(model.response(scene, seed=seed + index, steps=steps), np.float64))
         if progress is not None:
@@ -148,7 +146,7 @@ def inspect_photo(
 
 
 def _with_all_of_the_room(model: Converter) -> Converter:
-    """The same weights without `low_gain_db`."""
+    """The same weights without `low_gain_db`: the room as it is, not as a voice is best put into it."""
     plain = copy.copy(model)
     plain.config = replace(model.config, low_gain_db=0.0)
     return plain
