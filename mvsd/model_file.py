@@ -18,20 +18,29 @@ from mvsd.whole_file import whole_file
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_SCALE = ".scale"  # of a quantised parameter's rows, beside it in the file
+_MIN_QUANTISED = 4096  # smaller ones save nothing
+
 
 def save_module(
     module: nn.Module, config: Any, path: str | Path, *, kind: str, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write weights and configuration into one file, whole or not at all.
 
-    Parameters are stored as `dtype`, buffers (statistics of normalisation) as they are. `kind` is kept in the
-    metadata and asked for again by `load_module`; `config` is a dataclass.
+    Parameters are stored as `dtype`, buffers (statistics of normalisation) as they are. torch.int8 stores matrices and
+    kernels in 8 bits with a scale per output (Jacob et al. 2018, section 2.1, symmetric), all else as torch.float16.
+    `kind` is kept in the metadata and asked for again by `load_module`; `config` is a dataclass.
     """
     parameters = {name for name, _ in module.named_parameters()}
-    tensors = {
-        name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
-        for name, value in module.state_dict().items()
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in module.state_dict().items():
+        value = value.detach().cpu()
+        if name not in parameters:
+            tensors[name] = value.contiguous()
+        elif dtype == torch.int8 and value.dim() >= 2 and value.numel() >= _MIN_QUANTISED:
+            tensors[name], tensors[name + _SCALE] = _quantised(value)
+        else:
+            tensors[name] = value.to(torch.float16 if dtype == torch.int8 else dtype).contiguous()
     metadata = {"format": kind, "config": json.dumps(to_dict(config))}
     with whole_file(Path(path), ModelFileError) as temporary:
         temporary.write_bytes(_ordered(save(tensors, metadata)))
@@ -52,22 +61,35 @@ def load_module(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != kind:
-                found = metadata.get("format")
+                other = metadata.get("format")
                 raise ModelFileError(
-                    f"{path} has format {found!r}, not {kind!r}; give a model of that kind and version"
+                    f"{path} has format {other!r}, not {kind!r}; give a model of that kind and version"
                 )
             config = from_dict(config_class, json.loads(metadata["config"]))
             with torch.device("meta"):  # a hostile configuration must not make us allocate
                 wanted = {name: list(value.shape) for name, value in build(config).state_dict().items()}
-            names = list(file.keys())
-            if {name: file.get_slice(name).get_shape() for name in names} != wanted:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            quantised = {name for name in wanted if name + _SCALE in found}
+            scales = {name + _SCALE: wanted[name][:1] for name in quantised}
+            if found != wanted | scales:
                 raise ModelFileError(f"{path}: weights and configuration do not fit; get the file again")
+            tensors = {name: file.get_tensor(name) for name in wanted}
+            for name in quantised:
+                scale = file.get_tensor(name + _SCALE).float()
+                tensors[name] = tensors[name] * scale.view(-1, *(1 for _ in wanted[name][1:]))
             module = build(config)
-            module.load_state_dict({name: file.get_tensor(name) for name in names})
+            module.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, ConfigError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
     return module.eval()
+
+
+def _quantised(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M, ...) -> int8 of the same shape in -127..127, and the rows' scales (M,) by which to multiply it."""
+    rows = value.float().flatten(1)
+    scale = (rows.abs().amax(1) / 127).half().clamp(min=torch.finfo(torch.float16).tiny)
+    return (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8).view(value.shape), scale
 
 
 def _ordered(data: bytes) -> bytes:
