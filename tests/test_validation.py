@@ -41,6 +41,16 @@ def test_validation_is_logged_and_repeats(folder: Path, tmp_path: Path) -> None:
     with (tmp_path / "run" / "validation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2"]
+    start = f'start_from="{(tmp_path / "run").as_posix()}"'
+    further = tiny_config(folder, *held_out(folder, "schedule.total_steps=1", start))
+    for _ in range(2):  # once more is no second row
+        train(further, tmp_path / "further", validate=validate, progress=False)
+    with (tmp_path / "further" / "validation.csv").open() as file:
+        before, after = csv.DictReader(file)
+    assert (before["step"], after["step"]) == ("0", "1")
+    for name, value in rows[-1].items():
+        if name not in ("step", "elapsed"):
+            assert float(before[name]) == pytest.approx(float(value), rel=0.02, abs=0.02), name
     torch.manual_seed(0)
     converters = Converter(config.reverberator).eval(), Converter(config.dereverberator).eval()
     first = validate(*converters, 0)
@@ -64,10 +74,10 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     after = Converter.load(tmp_path / "second" / "dereverberator.safetensors")
     for name, value in before.named_parameters():
         torch.testing.assert_close(dict(after.named_parameters())[name], value, atol=1e-3, rtol=1e-3)
-    # What concerns only the use may change, and a denoiser may start anew in another shape.
+    # What concerns only the use may change, and a U-Net may start anew in another shape.
     anew = (
         "dereverberator.num_shifts=2",
-        'fresh_denoisers=["reverberator"]',
+        'changed_unets=["reverberator"]',
         "reverberator.unet.channels=[8, 16]",
     )
     train(tiny_config(folder, start, *still, *anew), tmp_path / "anew", progress=False)
@@ -75,6 +85,16 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
         dict(Converter.load(tmp_path / run / "reverberator.safetensors").scene_encoder.named_parameters())
         for run in ("first", "anew")
     )
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)
+    # One that grows keeps what it has.
+    grown = ('changed_unets=["dereverberator"]', "dereverberator.unet.num_blocks=2")
+    train(tiny_config(folder, start, *still, *grown), tmp_path / "grown", progress=False)
+    before, after = (
+        dict(Converter.load(tmp_path / run / "dereverberator.safetensors").denoiser.named_parameters())
+        for run in ("first", "grown")
+    )
+    assert len(after) > len(before)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)
     other = tiny_config(folder, start, "dereverberator.num_taps=3")

@@ -113,7 +113,8 @@ class TrainConfig:
         schedule: budget, and when what happens.
         start_from: folder with reverberator.safetensors and dereverberator.safetensors to go on from, such as
             another run's; empty: fresh weights.
-        fresh_denoisers: names of converters of which `start_from` gives all but the denoiser, whose shape may differ.
+        changed_unets: names of converters whose U-Net may differ from that of `start_from`: of its weights those are
+            taken that have the same name and shape, the others are fresh.
         seed: of the weights and of every batch.
         precision: "bf16" computes in bfloat16 under autocast; weights stay in float32.
         device: "auto" takes an accelerator if there is one.
@@ -128,7 +129,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_from: str = ""
-    fresh_denoisers: tuple[Literal["reverberator", "dereverberator"], ...] = ()
+    changed_unets: tuple[Literal["reverberator", "dereverberator"], ...] = ()
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"

@@ -14,7 +14,7 @@ from mvsd.whole_file import whole_file
 
 
 class CsvLog:
-    """A table with a row per step; rows later than ``resume_step`` are dropped when it is opened."""
+    """A table with a row per step; those later than ``resume_step``, or all if it is 0, are dropped on opening."""
 
     def __init__(self, path: Path, resume_step: int) -> None:
         self.path = path
@@ -24,7 +24,9 @@ class CsvLog:
                 rows = list(csv.DictReader(file))
             # A crash may have logged steps that are about to be done again, or cut the last row.
             kept = [
-                row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) <= resume_step
+                row
+                for row in rows
+                if resume_step and (row.get("step") or "").isdigit() and int(row["step"]) <= resume_step
             ]
             self.columns = list(rows[0]) if rows else self.columns
             self._rewrite(kept)

@@ -101,6 +101,7 @@ def train(
         _stop_requests() as requests,
         display(accelerator, progress) as show,
     ):
+        report.before_first_step()
         stopping = False
         while schedule.progress(state.step, state.elapsed) < 1.0 and not stopping:
             started = perf_counter()
@@ -189,16 +190,18 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
         path = Path(config.start_from) / f"{name}.safetensors"
         loaded, wanted = Converter.load(path), getattr(config, name)
         used = {key: getattr(wanted, key) for key in _USE_KEYS}
-        weights = dict(loaded.state_dict())
-        if name in config.fresh_denoisers:
+        if name in config.changed_unets:
             used["unet"] = wanted.unet
-            weights = {key: value for key, value in weights.items() if not key.startswith("denoiser.")}
         if replace(loaded.config, **used) != wanted:
             raise ConfigError(
                 f"{path} is another kind of {name} than the configuration asks for; make them equal"
             )
         converter = module.get_submodule(name)
-        converter.load_state_dict(converter.state_dict() | weights)
+        fresh, weights = converter.state_dict(), loaded.state_dict()
+        known = {key: weights.get(key, value) for key, value in fresh.items()}
+        converter.load_state_dict(
+            {key: known[key] if known[key].shape == value.shape else value for key, value in fresh.items()}
+        )
 
 
 def _step(

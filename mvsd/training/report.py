@@ -46,6 +46,11 @@ class Reporter:
         self.log = RunLog(run_dir, state.step) if accelerator.is_main_process else None
         self.validated_step = state.step
 
+    def before_first_step(self) -> None:
+        """Validate the weights that a run starts from; what it makes of them is read beside that."""
+        if self.config.start_from and self.state.step == 0:
+            self._validate()
+
     def after_step(self) -> None:
         """Do what is due."""
         schedule = self.config.schedule
