@@ -28,6 +28,7 @@ SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
 SHIPPED = ("reverberator", "dereverberator")
 _LOW_HZ = 1000.0
+_EARLY_SECONDS = 0.032
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class ConverterConfig:
     with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
     `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
     spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
-    the energy envelope that the scene predicts, and `low_gain_db` a gain on what was drawn below 1 kHz: detail that is
-    drawn there colours a voice by chance.
+    the energy envelope that the scene predicts, and `low_gain_db` a gain on what was drawn below 1 kHz, twice that in
+    the first 48 ms: detail that is drawn there colours a voice by chance.
     """
 
     generates: Literal["speech", "response"] = "speech"
@@ -319,15 +320,18 @@ class Converter(nn.Module, Blockwise):
             if self.config.envelope_pull:
                 expected = self.envelope(condition.tokens)
                 spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
-            spectrogram = spectrogram * self._low_gain(shape[2]).to(spectrogram.device)
+            spectrogram = spectrogram * self._low_gain(*shape[2:]).to(spectrogram.device)
         return spectrogram
 
-    def _low_gain(self, num_bins: int) -> Tensor:
-        """Factor (F, 1) on compressed bins: `low_gain_db` up to 0.7 kHz, nothing from 1.4 kHz on."""
+    def _low_gain(self, num_bins: int, num_frames: int) -> Tensor:
+        """Factor (F, N) on compressed bins: `low_gain_db` up to 0.7 kHz, nothing from 1.4 kHz on; twice that early."""
         frequency = torch.linspace(0, SAMPLE_RATE / 2, num_bins).clamp(min=1)
         share = (_LOW_HZ * 2**0.5 / frequency).log2().clamp(0, 1)
-        gain: Tensor = 10 ** (self.spectrogram.config.power * self.config.low_gain_db * share / 20)
-        return gain[:, None]
+        seconds = torch.arange(num_frames) * self.spectrogram.config.hop / SAMPLE_RATE
+        times = 1 + (2 - seconds / _EARLY_SECONDS).clamp(0, 1)
+        gain_db = self.config.low_gain_db * share[:, None] * times
+        gain: Tensor = 10 ** (self.spectrogram.config.power * gain_db / 20)
+        return gain
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)
