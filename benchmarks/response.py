@@ -3,16 +3,20 @@
     mvsd simulate --rooms 64 --out data/rooms/validation --split validation
     python benchmarks/response.py --rooms data/rooms/validation --steps 2 4 8 16 --pulls 0 0.5 1
     python benchmarks/response.py --rooms data/rooms/validation --low-gains 0 -3 -6 -9 --speech DIR --num-rooms 64
+    python benchmarks/response.py --rooms data/rooms/test --num-rooms 200 --kinds
 
 For every room: error of T20 (percent, median and mean) and of the direct-to-reverberant ratio (dB, mean, signed mean)
 against the simulated response, and the STFT distance of a voice convolved with either, beside the untouched voice: the
 bundled one, or with --speech 4 s of a held-out speaker for each room.
 Rows `wrong` and `none` use another room's photo and no photo. These choices are made on validation rooms, not on test.
+With --kinds: medians of the simulated and the drawn T20 and direct-to-reverberant ratio by the kind of room, right photo.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -56,6 +60,22 @@ def report(name: str, rows: list[tuple[float, float, float]]) -> None:
     print(line, flush=True)
 
 
+def report_kinds(converter: Converter, rooms: Sequence[Example]) -> None:
+    """A line per kind of room."""
+    kinds = defaultdict[str, list[list[float]]](list)
+    for index, room in enumerate(rooms):
+        assert room.rir is not None
+        pair = (room.rir, converter.response(room.scene, seed=index))
+        kinds[room.metadata["room"]].append(
+            [decay_time(rir, SAMPLE_RATE) for rir in pair] + [drr_db(rir, SAMPLE_RATE) for rir in pair]
+        )
+    medians = {kind: np.median(rows, axis=0) for kind, rows in kinds.items()}
+    for kind in sorted(medians, key=lambda kind: medians[kind][1]):
+        t20, drawn_t20, drr, drawn_drr = medians[kind]
+        line = f"{kind:16} {len(kinds[kind]):3} rooms   T20 {t20:.2f} s, drawn {drawn_t20:.2f} s"
+        print(f"{line}   DRR {drr:5.1f} dB, drawn {drawn_drr:5.1f} dB", flush=True)
+
+
 def held_out(folder: str, cache: str, num_voices: int) -> list[np.ndarray]:
     """4 s of speakers whom training never hears."""
     speech = Speech(folder, cache, TEST_SPEAKERS, only_holdout=True)
@@ -81,8 +101,12 @@ def main() -> None:
     parser.add_argument("--speech", help="folder of dry speech; default: the bundled voice")
     parser.add_argument("--cache", default="data/cache", help="folder for decoded speech")
     parser.add_argument("--num-rooms", type=int, default=32)
+    parser.add_argument("--kinds", action="store_true")
     options = parser.parse_args()
     rooms = Shards([options.rooms])[: options.num_rooms]
+    if options.kinds:
+        report_kinds(with_settings(load(options.model), 1.0, 0.0), rooms)
+        return
     voices = [load_audio(SAMPLES / "voice.flac")[0][0]] * len(rooms)
     if options.speech:
         voices = held_out(options.speech, options.cache, len(rooms))
