@@ -9,7 +9,7 @@ For every room: error of T20 (percent, median and mean) and of the direct-to-rev
 against the simulated response, and the STFT distance of a voice convolved with either, beside the untouched voice: the
 bundled one, or with --speech 4 s of a held-out speaker for each room.
 Rows `wrong` and `none` use another room's photo and no photo. These choices are made on validation rooms, not on test.
-With --kinds: medians of the simulated and the drawn T20 and direct-to-reverberant ratio by the kind of room, right photo.
+With --kinds: medians of the simulated and the drawn T20 and direct-to-reverberant ratio by kind of room, right photo.
 """
 
 from __future__ import annotations
