@@ -182,9 +182,12 @@ def test_low_gain_lowers_what_is_drawn_below_one_kilohertz_and_doubly_so_early()
     lower = converter.response(SCENE, seed=3)
     assert plain[0] == lower[0] == 1
     for part, expected in ((slice(1, 320), [-12, 0]), (slice(1280, None), [-6, 0])):
-        power = [np.abs(np.fft.rfft(rir[part], 16_000)) ** 2 for rir in (plain, lower)]
+        faded = [
+            rir[part] * np.hanning(len(rir[part])) for rir in (plain, lower)
+        ]  # an edge would leak downwards
+        power = [np.abs(np.fft.rfft(rir, 16_000)) ** 2 for rir in faded]
         change_db = [10 * np.log10(power[1][band].sum() / power[0][band].sum()) for band in _BANDS]
-        np.testing.assert_allclose(change_db, expected, atol=0.5)
+        np.testing.assert_allclose(change_db, expected, atol=0.3)
     for config in ({"low_gain_db": -6.0}, {"low_gain_db": -70.0, "generates": "response", **_NOISE}):
         with pytest.raises(ConfigError, match="low_gain_db"):
             ConverterConfig(**config)

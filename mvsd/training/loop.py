@@ -198,10 +198,10 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
             )
         converter = module.get_submodule(name)
         fresh, weights = converter.state_dict(), loaded.state_dict()
-        known = {key: weights.get(key, value) for key, value in fresh.items()}
-        converter.load_state_dict(
-            {key: known[key] if known[key].shape == value.shape else value for key, value in fresh.items()}
-        )
+        fitting = {
+            key: value for key, value in weights.items() if key in fresh and value.shape == fresh[key].shape
+        }
+        converter.load_state_dict(fresh | fitting)
 
 
 def _step(
