@@ -18,26 +18,28 @@ from torch.nn.functional import avg_pool2d
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
 from mvsd.errors import ConfigError
+from mvsd.networks.scene_depth import SceneDepth
 from mvsd.spectrogram import magnitude
 
 CONVERTERS = ("reverberator", "dereverberator")
-WEIGHTED = ("style", "different", "added", "level", "envelope", "cycle", "made")
+WEIGHTED = ("style", "different", "added", "level", "envelope", "depth", "cycle", "made")
 
 
 @dataclass(frozen=True)
 class MutualConfig:
     """Weights of the loss terms, and how the loop is run.
 
-    L_total = diffusion + style L_sty + different + added + level + envelope + cycle L_m + made; the paper gives no
-    weights, and has only the diffusion, L_sty and L_m. `made` is what a converter learns from pairs whose source
-    its partner made and whose target is real (Sennrich et al. 2016, "back-translation"): the dereverberator its
-    supervised losses on dry rows made wet, the reverberator the energies of wet rows made dry. It anchors what the
-    cycle alone lets drift. `scene_dropout` is the share of rows that see the null scene, `loop_steps` the sampling
-    steps of an estimate inside the loop, of which the last carries the gradient. `start_share` is the share of rows
-    in which a bridge is trained at time 1, where sampling starts and where all is still to be found out, and
-    `reverberator_share` that of the pairs which teach the reverberator's diffusion: a response is learned sooner
-    than speech, and its envelope, which all pairs teach, says most of what a photo knows. `learners` are the
-    converters that change; another one only grades.
+    L_total = diffusion + style L_sty + different + added + level + envelope + depth + cycle L_m + made; the paper
+    gives no weights, and has only the diffusion, L_sty and L_m. `depth` asks the scene encoders for the distances
+    that a scene's depth map knows (`SceneDepth`), which no converter uses: it teaches them to see. `made` is what a
+    converter learns from pairs whose source its partner made and whose target is real (Sennrich et al. 2016, "back-
+    translation"): the dereverberator its supervised losses on dry rows made wet, the reverberator the energies of wet
+    rows made dry. It anchors what the cycle alone lets drift. `scene_dropout` is the share of rows that see the null
+    scene, `loop_steps` the sampling steps of an estimate inside the loop, of which the last carries the gradient.
+    `start_share` is the share of rows in which a bridge is trained at time 1, where sampling starts and where all is
+    still to be found out, and `reverberator_share` that of the pairs which teach the reverberator's diffusion: a
+    response is learned sooner than speech, and its envelope, which all pairs teach, says most of what a photo knows.
+    `learners` are the converters that change; another one only grades.
     """
 
     style: float = 0.5
@@ -45,6 +47,7 @@ class MutualConfig:
     added: float = 0.0
     level: float = 0.0
     envelope: float = 0.3
+    depth: float = 0.0
     cycle: float = 0.2
     made: float = 0.0
     scene_dropout: float = 0.15
@@ -71,6 +74,12 @@ class MutualLearning(nn.Module):
         self.dereverberator = dereverberator
         self.config = config
         self.weights = {"diffusion": 1.0} | {name: getattr(config, name) for name in WEIGHTED}
+        learners: dict[str, Converter] = {
+            name: getattr(self, name) for name in config.learners if config.depth
+        }
+        self.depth = nn.ModuleDict(
+            {name: SceneDepth(learner.config.scene.token_features) for name, learner in learners.items()}
+        )
         for name in set(CONVERTERS) - set(config.learners):
             self.get_submodule(name).requires_grad_(False)
 
@@ -87,6 +96,8 @@ class MutualLearning(nn.Module):
         }
         times = {name: value.to(batch.scene.device) for name, value in time.items()}
         terms = self.paired_losses(batch, tokens, times)
+        for name, head in self.depth.items():
+            terms[f"{name}/depth"] = head.loss(tokens[name], batch.scene, known)  # type: ignore[operator]
         if cycle:
             terms |= self.cycle_losses(batch, tokens)
         named = [(name.split("/")[1], value) for name, value in terms.items()]

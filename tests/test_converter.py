@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import mvsd
 from mvsd.converter import AudioConverter, Converter, ConverterConfig
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
-from mvsd.networks.scene_encoder import ResNet18, SceneEncoderConfig
+from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.scene import Scene
 from mvsd.spectrogram import SpectrogramConfig
@@ -320,25 +320,6 @@ def test_configurations_that_make_no_sense() -> None:
         ConverterConfig(num_samples=10, overlap=10)
     with pytest.raises(ConfigError, match="token_features"):
         ConverterConfig(unet=UNetConfig(token_features=3))
-
-
-def test_scene_encoder_takes_the_published_resnet18() -> None:
-    """The names and shapes of torchvision's resnet18, as published since 2016."""
-    names = set(ResNet18(3, 64).state_dict())
-    expected = {"conv1.weight"} | {f"bn1.{part}" for part in BATCH_NORM}
-    for layer in range(1, 5):
-        for block in range(2):
-            prefix = f"layer{layer}.{block}"
-            expected |= {f"{prefix}.conv{i}.weight" for i in (1, 2)}
-            expected |= {f"{prefix}.bn{i}.{part}" for i in (1, 2) for part in BATCH_NORM}
-        if layer > 1:
-            expected |= {f"layer{layer}.0.downsample.0.weight"}
-            expected |= {f"layer{layer}.0.downsample.1.{part}" for part in BATCH_NORM}
-    assert names == expected
-    assert sum(p.numel() for p in ResNet18(3, 64).parameters()) == 11_689_512 - 513_000  # without fc
-
-
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 @pytest.mark.parametrize("stem_stride", [(1, 1), (2, 1), (4, 2)])

@@ -167,3 +167,13 @@ def test_residual_drr_finds_the_room_that_is_left() -> None:
     assert (residual_drr_db(dry, dry) > 20).all()
     half = residual_drr_db(0.5 * dry + 0.5 * wet, dry)
     assert (half > measured + 1).all()
+
+
+def test_depth_teaches_the_scene_encoders_of_the_learners_and_nothing_else() -> None:
+    learning = make_learning(depth=0.5, learners=("reverberator",), scene_dropout=0.0)
+    terms = learning(make_batch(), cycle=False)
+    assert "dereverberator/depth" not in terms
+    terms["reverberator/depth"].backward()
+    taught = {name.split(".")[1] for name, p in learning.named_parameters() if p.grad is not None}
+    assert taught == {"scene_encoder", "reverberator"}  # the encoder, and depth.reverberator
+    assert not list(make_learning().depth.parameters())

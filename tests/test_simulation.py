@@ -271,7 +271,7 @@ def test_a_home_sounds_drier_with_its_doors_open() -> None:
 
 
 def test_an_unknown_population_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="wanted is one of mixed, homes"):
+    with pytest.raises(ConfigError, match="wanted is one of mixed, homes, dead"):
         simulate_rooms(tmp_path, 1, population="castles")
 
 

@@ -113,7 +113,7 @@ class TestConfig:
         ("override", "message"),
         [
             ("optimizer.lr=1", r"unknown key optimizer\.lr; valid keys are betas, clip_norm"),
-            ("sead=1", "unknown key sead; valid keys are changed_unets, data"),
+            ("sead=1", "unknown key sead; valid keys are changed_parts, data"),
             ("seed=1.5", r"seed is 1\.5; wanted is int"),
             ("seed=true", "seed is True; wanted is int"),
             ("optimizer=3", "optimizer is 3; wanted is a table"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tiny_run import tiny_config, write_data
 
 from mvsd.converter import Converter
 from mvsd.errors import ConfigError
+from mvsd.networks.resnet import ResNet18
 from mvsd.training.config import load_config
 from mvsd.training.loop import train
 from mvsd.training.validation import make_validation
@@ -77,7 +79,7 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     # What concerns only the use may change, and a U-Net may start anew in another shape.
     anew = (
         "dereverberator.num_shifts=2",
-        'changed_unets=["reverberator"]',
+        'changed_parts=["reverberator.unet"]',
         "reverberator.unet.channels=[8, 16]",
     )
     train(tiny_config(folder, start, *still, *anew), tmp_path / "anew", progress=False)
@@ -88,7 +90,7 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)
     # One that grows keeps what it has.
-    grown = ('changed_unets=["dereverberator"]', "dereverberator.unet.num_blocks=2")
+    grown = ('changed_parts=["dereverberator.unet"]', "dereverberator.unet.num_blocks=2")
     train(tiny_config(folder, start, *still, *grown), tmp_path / "grown", progress=False)
     before, after = (
         dict(Converter.load(tmp_path / run / "dereverberator.safetensors").denoiser.named_parameters())
@@ -100,6 +102,50 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     other = tiny_config(folder, start, "dereverberator.num_taps=3")
     with pytest.raises(ConfigError, match="another kind of dereverberator"):
         train(other, tmp_path / "third", progress=False)
+
+
+def test_a_run_takes_another_eye_with_published_weights(folder: Path, tmp_path: Path) -> None:
+    first = tiny_config(folder, "schedule.total_steps=1")
+    train(first, tmp_path / "first", progress=False)
+    start = f'start_from="{(tmp_path / "first").as_posix()}"'
+    still = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0.0", "schedule.total_steps=1")
+    still += ("mutual.depth=0.1", "data.depth_dropout=0.0", 'mutual.learners=["reverberator"]')
+    eye = ('changed_parts=["reverberator.scene"]', "reverberator.scene.width=64")
+    published = {name: 0.01 * torch.ones_like(value) for name, value in ResNet18(3, 64).state_dict().items()}
+    torch.save(published, tmp_path / "resnet18.pth")
+    path = f'photo_weights="{(tmp_path / "resnet18.pth").as_posix()}"'
+    train(tiny_config(folder, start, path, *still, *eye), tmp_path / "second", progress=False)
+    before, after = (
+        Converter.load(tmp_path / run / "reverberator.safetensors").state_dict()
+        for run in ("first", "second")
+    )
+    kernel = after["scene_encoder.resnet.layer1.0.conv1.weight"]
+    torch.testing.assert_close(kernel, torch.full_like(kernel, 0.01), atol=1e-3, rtol=0)
+    for name in ("scene_encoder.null_tokens", "envelope.layers.0.weight"):
+        torch.testing.assert_close(after[name], before[name], atol=1e-3, rtol=1e-3)
+    with pytest.raises(ConfigError, match="does not fit the scene encoder: conv1.weight is"):
+        train(tiny_config(folder, start, path, *still), tmp_path / "third", progress=False)
+    missing = 'photo_weights="nowhere.pth"'
+    with pytest.raises(ConfigError, match="nowhere.pth: no such file"):
+        train(tiny_config(folder, start, missing, *still), tmp_path / "third", progress=False)
+
+
+def test_published_weights_run_no_code(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Touch(tmp_path / "touched")}))
+    evil = f'photo_weights="{(tmp_path / "evil.pth").as_posix()}"'
+    with pytest.raises(ConfigError, match="does not fit the scene encoder"):
+        train(tiny_config(folder, evil), tmp_path / "run", progress=False)
+    assert not (tmp_path / "touched").exists()
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

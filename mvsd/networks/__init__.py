@@ -1,1 +1,1 @@
-"""The networks: a U-Net over spectrograms, and a ResNet-18 that looks at the scene."""
+"""The networks: a U-Net over spectrograms, and what looks at the scene."""

@@ -114,6 +114,14 @@ _ALL = (
               ("coffee table", 0.8, 1), ("table", 0.9, 2), ("chair", 0.6, 4), ("television", 0.6, 1),
               ("bookshelf", 0.6, 2), ("sideboard", 0.6, 2), ("plant", 0.6, 3), ("floor lamp", 0.5, 2)),
              window=0.5, curtain=0.5, picture=0.4, rug=0.7),
+    RoomType("packed closet", 0.0, (2.6, 6), (2.2, 2.6), (1.0, 1.8), {"box": 5.0, "cut corner": 1.0},
+             {"thick carpet": 4.0, "thin carpet": 1.0}, {"clothes": 4.0, "heavy curtain": 1.0},
+             {"acoustic ceiling tile": 2.0, "acoustic panel": 1.0, "plasterboard ceiling": 1.0},
+             (("clothes rack", 1.0, 2), ("wardrobe", 0.2, 1)), window=0.0, picture=0.0, rug=0.3),
+    RoomType("vocal booth", 0.0, (2.6, 9), (2.1, 2.6), (1.0, 1.6), {"box": 5.0, "trapezoid": 2.0, "cut corner": 2.0},
+             {"thick carpet": 5.0, "thin carpet": 1.0}, {"acoustic panel": 6.0, "heavy curtain": 1.0},
+             {"acoustic panel": 3.0, "acoustic ceiling tile": 2.0}, (("chair", 0.4, 1), ("desk", 0.2, 1)), window=0.1,
+             picture=0.0, rug=0.3),
 )  # fmt: skip
 
 ROOM_TYPES: dict[str, RoomType] = {kind.name: kind for kind in _ALL}
@@ -141,6 +149,8 @@ POPULATIONS = {
     # Furnished homes with open doors, the talker not far, seen all around, as in the published benchmarks.
     "homes": Population({"living room": 3.0, "bedroom": 2.5, "kitchen": 1.5, "bathroom": 0.7, "corridor": 0.8,
                          "office": 0.7, "open-plan home": 5.0}, 0.7, 2.2, 1.0),
+    # Where voices are recorded dry: next to nothing comes back from the walls.
+    "dead": Population({"packed closet": 1.0, "vocal booth": 1.0}, 0.0, 2.0, 0.4),
 }  # fmt: skip
 
 ANY_FLOOR = ("parquet", "floorboards", "linoleum", "ceramic tile", "marble", "concrete floor", "thin carpet",

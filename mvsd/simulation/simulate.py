@@ -50,7 +50,7 @@ def simulate_rooms(
 
     Args:
         jobs: processes; by default one per core.
-        population: "mixed" (half of them seen in a panorama) or "homes" (`mvsd.simulation.roomtypes`).
+        population: "mixed" (half of them seen in a panorama), "homes" or "dead" (`mvsd.simulation.roomtypes`).
         image_scale: picture size in multiples of 128 x 96 (photo) or 192 x 64 (panorama).
         progress: called with (rooms done, num_rooms).
 

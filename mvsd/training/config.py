@@ -113,8 +113,10 @@ class TrainConfig:
         schedule: budget, and when what happens.
         start_from: folder with reverberator.safetensors and dereverberator.safetensors to go on from, such as
             another run's; empty: fresh weights.
-        changed_unets: names of converters whose U-Net may differ from that of `start_from`: of its weights those are
-            taken that have the same name and shape, the others are fresh.
+        changed_parts: parts of converters, such as "reverberator.scene", that may differ from those of `start_from`:
+            of its weights those are taken that have the same name and shape, the others are fresh.
+        photo_weights: file of weights published for ImageNet, with which the scene encoders of the learners begin
+            where `start_from` has none for them; see `SceneEncoder.load_published`. Empty: fresh weights.
         seed: of the weights and of every batch.
         precision: "bf16" computes in bfloat16 under autocast; weights stay in float32.
         device: "auto" takes an accelerator if there is one.
@@ -129,7 +131,10 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_from: str = ""
-    changed_unets: tuple[Literal["reverberator", "dereverberator"], ...] = ()
+    changed_parts: tuple[
+        Literal["reverberator.unet", "reverberator.scene", "dereverberator.unet", "dereverberator.scene"], ...
+    ] = ()
+    photo_weights: str = ""
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"

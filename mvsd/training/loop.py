@@ -33,6 +33,7 @@ from mvsd.training.report import Reporter, Validate, display
 from mvsd.training.state import TrainState
 
 MAX_SKIPPED_IN_A_ROW = 100
+MAX_PHOTO_WEIGHTS = 256 << 20  # bytes
 
 # What may differ when a run goes on: budget, reporting and machine, but nothing that changes what is learned.
 _FREE_KEYS = {"run", "device", "num_threads", "data.cache", "data.num_workers", "schedule.num_examples"}
@@ -166,6 +167,8 @@ def _build_state(
 ) -> TrainState:
     torch.manual_seed(config.seed)
     module = build(config).to(accelerator.device)
+    if config.photo_weights:
+        _load_photo_weights(module, config)
     if config.start_from:
         _load_weights(module, config)
     options = config.optimizer
@@ -184,14 +187,32 @@ def _build_state(
     return TrainState(module, optimizer, reverberator, dereverberator)
 
 
+def _load_photo_weights(module: nn.Module, config: TrainConfig) -> None:
+    """Begin the learners' scene encoders with the published weights in `config.photo_weights`."""
+    path = Path(config.photo_weights)
+    if not path.is_file():
+        raise ConfigError(f"photo_weights: {path}: no such file; give published weights, or leave it empty")
+    if path.stat().st_size > MAX_PHOTO_WEIGHTS:
+        raise ConfigError(
+            f"photo_weights: {path} has more than {MAX_PHOTO_WEIGHTS >> 20} MiB; no such weights are known"
+        )
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        for name in config.mutual.learners:
+            cast(Converter, module.get_submodule(name)).scene_encoder.load_published(weights)
+    except Exception as error:  # torch.load raises nearly anything for a damaged or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"photo_weights: {path} does not fit the scene encoder: {reason}") from error
+
+
 def _load_weights(module: nn.Module, config: TrainConfig) -> None:
     """Put the weights of the two model files in `config.start_from` into the module."""
     for name in ("reverberator", "dereverberator"):
         path = Path(config.start_from) / f"{name}.safetensors"
         loaded, wanted = Converter.load(path), getattr(config, name)
         used = {key: getattr(wanted, key) for key in _USE_KEYS}
-        if name in config.changed_unets:
-            used["unet"] = wanted.unet
+        parts = [part for part in ("unet", "scene") if f"{name}.{part}" in config.changed_parts]
+        used |= {part: getattr(wanted, part) for part in parts}
         if replace(loaded.config, **used) != wanted:
             raise ConfigError(
                 f"{path} is another kind of {name} than the configuration asks for; make them equal"

@@ -39,7 +39,7 @@ def make_validation(config: TrainConfig) -> Validate | None:
     )
     mixer = Mixer(speech, Shards(data.validation_rooms), None, None, still, seed=SEED)
     batches = [mixer.batch(number) for number in range(NUM_BATCHES)]
-    settings = replace(config.mutual, scene_dropout=0.0)
+    settings = replace(config.mutual, scene_dropout=0.0, depth=0.0)
 
     @torch.inference_mode()
     def validate(reverberator: Converter, dereverberator: Converter, step: int) -> dict[str, float]:

@@ -60,7 +60,7 @@ class PublishedEstimator:
     def __init__(self, path: str | Path) -> None:
         import torch
 
-        from mvsd.networks.scene_encoder import ResNet18
+        from mvsd.networks.resnet import ResNet18
 
         if not Path(path).is_file():
             raise ModelFileError(f"{path}: no such file; give the published rt60_estimator.pth")
