@@ -1,0 +1,67 @@
+"""What the reverberator reads off a photo: the error of the energy envelope that it expects, before anything is drawn.
+
+    python benchmarks/photo.py --rooms data/rooms/unpaired data/rooms/unpaired-homes
+    python benchmarks/photo.py --rooms data/rooms/validation --model reverberator runs/NAME/reverberator.safetensors
+
+Root mean square in dB over octave bands and spans of time (`mvsd.networks.envelope`), with the right photo, with none
+and with another room's; `mean` is the error of expecting the same of every room. The reflections' own randomness is in
+all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+
+import torch
+
+from mvsd.converter import load
+from mvsd.data.shards import Shards
+from mvsd.scene import Scene
+
+ROWS = 32
+
+
+def report(folder: str, name: str) -> str:
+    """A line for a model on some rooms."""
+    rooms, converter = Shards([folder]), load(name)
+    assert converter.envelope is not None
+    errors: dict[str, list[torch.Tensor]] = {"right": [], "none": [], "wrong": []}
+    measured = []
+    for start in range(0, len(rooms), ROWS):
+        indices = range(start, min(start + ROWS, len(rooms)))
+        rirs = torch.zeros(len(indices), converter.config.num_samples)
+        scenes = {photo: list[Scene | None]() for photo in errors}
+        for row, index in enumerate(indices):
+            example = rooms.load(index, ("scene", "rir"))
+            rir = torch.from_numpy(example.rir)[: rirs.shape[1]]
+            rirs[row, : len(rir)] = rir
+            other = rooms.load((index + len(rooms) // 2) % len(rooms), ("scene",))
+            for photo, scene in (("right", example.scene), ("none", None), ("wrong", other.scene)):
+                scenes[photo].append(scene)
+        for photo, shown in scenes.items():
+            errors[photo].append(converter.envelope_loss(rirs, converter.tokens(shown)))
+        rirs[:, 0] -= 1
+        measured.append(converter.envelope.measure(converter.spectrogram.encode(rirs)))
+    known = torch.cat(measured)
+    squares = {photo: torch.cat(values).mean() for photo, values in errors.items()}
+    squares["mean"] = (known - known.mean(0)).square().mean()
+    figures = "  ".join(f"{photo} {20 * float(square.sqrt()):.2f}" for photo, square in squares.items())
+    return f"{folder} {name}: {figures} dB"
+
+
+def main() -> None:
+    """Print a line for each folder of rooms and model."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rooms", nargs="+", required=True)
+    parser.add_argument("--model", nargs="+", default=["reverberator"])
+    options = parser.parse_args()
+    for folder, name in product(options.rooms, options.model):
+        with torch.inference_mode():
+            print(report(folder, name), flush=True)
+
+
+if __name__ == "__main__":
+    main()
