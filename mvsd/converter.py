@@ -43,7 +43,8 @@ class ConverterConfig:
     `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
     spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
     the energy envelope that the scene predicts, and `low_gain_db` a gain on what was drawn below 1 kHz, twice that in
-    the first 48 ms: detail that is drawn there colours a voice by chance.
+    the first 48 ms: detail that is drawn there colours a voice by chance. The energy that this takes is given to the
+    whole, so that the room is as loud as it was drawn.
     """
 
     generates: Literal["speech", "response"] = "speech"
@@ -320,8 +321,19 @@ class Converter(nn.Module, Blockwise):
             if self.config.envelope_pull:
                 expected = self.envelope(condition.tokens)
                 spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
-            spectrogram = spectrogram * self._low_gain(*shape[2:]).to(spectrogram.device)
+            spectrogram = self._balanced(spectrogram)
         return spectrogram
+
+    def _balanced(self, spectrogram: Tensor) -> Tensor:
+        """`low_gain_db` on a response (B, 2, F, N), whose energy stays."""
+        power = self.spectrogram.config.power
+        quieter = spectrogram * self._low_gain(*spectrogram.shape[2:]).to(spectrogram.device)
+        energies = [
+            each.square().sum(1, keepdim=True).pow(1 / power).sum((2, 3), keepdim=True).clamp(min=1e-20)
+            for each in (spectrogram, quieter)
+        ]
+        balanced: Tensor = quieter * (energies[0] / energies[1]).pow(power / 2)
+        return balanced
 
     def _low_gain(self, num_bins: int, num_frames: int) -> Tensor:
         """Factor (F, N) on compressed bins: `low_gain_db` up to 0.7 kHz, nothing from 1.4 kHz on; twice that early."""

@@ -14,7 +14,7 @@ from mvsd.converter import Converter
 from mvsd.errors import ConfigError
 from mvsd.networks.resnet import ResNet18
 from mvsd.training.config import load_config
-from mvsd.training.loop import train
+from mvsd.training.loop import _load_weights, build_mutual_learning, train
 from mvsd.training.validation import make_validation
 
 # The blind estimator's is of another kind and has its own test.
@@ -154,3 +154,5 @@ def test_shipped_configurations_load(path: Path) -> None:
     Converter(config.reverberator)
     Converter(config.dereverberator)
     assert config.data.num_samples % config.dereverberator.spectrogram.hop == 0
+    if config.start_from == "mvsd/weights":
+        _load_weights(build_mutual_learning(config), config)
