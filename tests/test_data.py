@@ -415,6 +415,23 @@ class TestMixer:
         assert all(not canvas[:, :, :32].any() and not canvas[:, :, 160:].any() for canvas in drawn)
         assert 5 < sum(bool(canvas[3].any()) for canvas in drawn) < 25
 
+    def test_blur_and_noise_spare_depth_and_bars(self, mixer: Mixer) -> None:
+        config = replace(mixer.config, depth_dropout=0.0)
+        scenes, seed = mixer._rooms.scenes, 4
+        sharp = scenes.draw(1, np.random.default_rng(seed), config)
+        blurred = scenes.draw(1, np.random.default_rng(seed), replace(config, scene_blur=3.0))
+        noisy = scenes.draw(1, np.random.default_rng(seed), replace(config, scene_noise=0.2))
+        for canvas in (blurred, noisy):
+            assert np.array_equal(canvas[3], sharp[3])
+            assert not canvas[:, :, :32].any() and not canvas[:, :, 160:].any()
+        inside = np.s_[:3, :, 32:160]
+        # A blur spreads what it finds: the mean stays, differences between neighbours become less.
+        assert blurred[inside].mean() == pytest.approx(sharp[inside].mean(), abs=0.02)
+        roughness = [np.abs(np.diff(canvas[inside])).mean() for canvas in (blurred, sharp)]
+        assert roughness[0] < 0.9 * roughness[1]
+        added = (noisy - sharp)[inside]
+        assert 0 < added.std() < 0.2 and abs(added.mean()) < 0.01
+
     def test_photos_and_unpaired_rooms_are_drawn(self, folder: Path, mixer: Mixer) -> None:
         write_data(folder / "other", num_rooms=1)
         rooms = Shards(folder / "other" / "rooms")

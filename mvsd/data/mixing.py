@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import fft
+from scipy import fft, ndimage
 
 from mvsd.data.batch import COUNTS, Batch, rows_of_process
 from mvsd.data.shards import Shards
@@ -56,6 +56,9 @@ class DataConfig:
         noise_db: range of that noise's level, dB relative to the reverberant voice.
         level_db: range of the RMS level of a dry crop, dB of full scale.
         scene_jitter: standard deviation of brightness and contrast, half of it for each colour.
+        scene_blur: largest standard deviation of a random blur, pixels of the canvas: one camera is sharper than
+            another, and what only a renderer's pixels show must not be learned.
+        scene_noise: largest standard deviation of random noise on the normalised colours.
         depth_dropout: chance that a scene comes without depth, as most photos do.
         num_workers: threads that prepare batches ahead; the batches do not depend on it.
     """
@@ -82,12 +85,22 @@ class DataConfig:
     noise_db: tuple[float, float] = (-50.0, -20.0)
     level_db: tuple[float, float] = (-35.0, -17.0)
     scene_jitter: float = 0.1
+    scene_blur: float = 0.0
+    scene_noise: float = 0.0
     depth_dropout: float = 0.5
     num_workers: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name in (*COUNTS, "warmup_rows", "scene_jitter", "depth_dropout", "timbre_db"):
+        for name in (
+            *COUNTS,
+            "warmup_rows",
+            "scene_jitter",
+            "scene_blur",
+            "scene_noise",
+            "depth_dropout",
+            "timbre_db",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("num_samples", "rir_samples", "num_workers"):
@@ -120,7 +133,7 @@ class Scenes:
         return len(self._canvases)
 
     def draw(self, index: int, generator: np.random.Generator, config: DataConfig) -> np.ndarray:
-        """(4, H, W) float32 canvas: turned (panoramas), mirrored, in other light, perhaps without depth."""
+        """(4, H, W) float32 canvas: turned (panoramas), mirrored, in other light, blurred, perhaps no depth."""
         turn, flip, depth = generator.random(3)
         contrast, brightness = 1.0 + config.scene_jitter * generator.standard_normal(2)
         colours = 1.0 + 0.5 * config.scene_jitter * generator.standard_normal((3, 1, 1))
@@ -131,7 +144,13 @@ class Scenes:
             picture = np.roll(picture, int(turn * picture.shape[-1]), axis=-1)
         if flip < 0.5:
             picture = picture[..., ::-1]
+        if config.scene_blur:
+            sigma = generator.uniform(0, config.scene_blur)
+            picture = np.concatenate([ndimage.gaussian_filter(picture[:3], (0, sigma, sigma)), picture[3:]])
         canvas[:, rows, columns] = picture
+        if config.scene_noise:
+            noise = generator.uniform(0, config.scene_noise) * generator.standard_normal(picture[:3].shape)
+            canvas[:3, rows, columns] += noise
         canvas[:3, rows, columns] *= max(contrast, 0.1) * np.maximum(colours, 0.1)
         canvas[:3, rows, columns] += brightness - 1.0
         if depth < config.depth_dropout:

@@ -35,7 +35,14 @@ def make_validation(config: TrainConfig) -> Validate | None:
         raise ConfigError("validation needs voices; set data.speech_holdout to globs of held-out speakers")
     speech = Speech(data.speech, data.cache, data.speech_holdout, only_holdout=True)
     still = replace(
-        data, scene_jitter=0.0, depth_dropout=1.0, num_paired=NUM_ROWS, num_reverberant=0, num_anechoic=0
+        data,
+        scene_jitter=0.0,
+        scene_blur=0.0,
+        scene_noise=0.0,
+        depth_dropout=1.0,
+        num_paired=NUM_ROWS,
+        num_reverberant=0,
+        num_anechoic=0,
     )
     mixer = Mixer(speech, Shards(data.validation_rooms), None, None, still, seed=SEED)
     batches = [mixer.batch(number) for number in range(NUM_BATCHES)]
