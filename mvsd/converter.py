@@ -22,13 +22,11 @@ from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.sampling import sample
 from mvsd.scene import Scene
-from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
+from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, lower_lows, magnitude
 
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
 SHIPPED = ("reverberator", "dereverberator")
-_LOW_HZ = 1000.0
-_EARLY_SECONDS = 0.032
 
 
 @dataclass(frozen=True)
@@ -321,29 +319,10 @@ class Converter(nn.Module, Blockwise):
             if self.config.envelope_pull:
                 expected = self.envelope(condition.tokens)
                 spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
-            spectrogram = self._balanced(spectrogram)
+            spectrogram = lower_lows(
+                spectrogram, self.spectrogram.config, self.config.low_gain_db, SAMPLE_RATE
+            )
         return spectrogram
-
-    def _balanced(self, spectrogram: Tensor) -> Tensor:
-        """`low_gain_db` on a response (B, 2, F, N), whose energy stays."""
-        power = self.spectrogram.config.power
-        quieter = spectrogram * self._low_gain(*spectrogram.shape[2:]).to(spectrogram.device)
-        energies = [
-            each.square().sum(1, keepdim=True).pow(1 / power).sum((2, 3), keepdim=True).clamp(min=1e-20)
-            for each in (spectrogram, quieter)
-        ]
-        balanced: Tensor = quieter * (energies[0] / energies[1]).pow(power / 2)
-        return balanced
-
-    def _low_gain(self, num_bins: int, num_frames: int) -> Tensor:
-        """Factor (F, N) on compressed bins: `low_gain_db` up to 0.7 kHz, nothing from 1.4 kHz on; twice that early."""
-        frequency = torch.linspace(0, SAMPLE_RATE / 2, num_bins).clamp(min=1)
-        share = (_LOW_HZ * 2**0.5 / frequency).log2().clamp(0, 1)
-        seconds = torch.arange(num_frames) * self.spectrogram.config.hop / SAMPLE_RATE
-        times = 1 + (2 - seconds / _EARLY_SECONDS).clamp(0, 1)
-        gain_db = self.config.low_gain_db * share[:, None] * times
-        gain: Tensor = 10 ** (self.spectrogram.config.power * gain_db / 20)
-        return gain
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)
