@@ -23,13 +23,12 @@ from mvsd.data.mixing import (
     DataConfig,
     Mixer,
     batches,
-    coloured_noise,
     open_mixer,
     row_seed,
     through_microphone,
 )
 from mvsd.data.shards import Shards, write_shards
-from mvsd.data.speech import Speech
+from mvsd.data.speech import Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError, OutputExistsError
 from mvsd.scene import Scene
 

@@ -15,7 +15,7 @@ from scipy import fft, ndimage
 
 from mvsd.data.batch import COUNTS, Batch, rows_of_process
 from mvsd.data.shards import Shards
-from mvsd.data.speech import SAMPLE_RATE, Speech
+from mvsd.data.speech import SAMPLE_RATE, Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError
 from mvsd.scene import Scene
 
@@ -92,15 +92,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name in (
-            *COUNTS,
-            "warmup_rows",
-            "scene_jitter",
-            "scene_blur",
-            "scene_noise",
-            "depth_dropout",
-            "timbre_db",
-        ):
+        names = ("warmup_rows", "scene_jitter", "scene_blur", "scene_noise", "depth_dropout", "timbre_db")
+        for name in (*COUNTS, *names):
             if getattr(self, name) < 0:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("num_samples", "rir_samples", "num_workers"):
@@ -376,14 +369,6 @@ def through_microphone(voice: np.ndarray, generator: np.random.Generator, config
         gains_db -= np.maximum(0.0, 120 * np.log2(frequencies / end_hz))
     filtered = fft.irfft(fft.rfft(voice, size) * np.asarray(10 ** (gains_db / 20), np.float32), size)
     return np.asarray(filtered[: len(voice)], dtype=np.float32)
-
-
-def coloured_noise(num_samples: int, generator: np.random.Generator) -> np.ndarray:
-    """Noise (T,) of RMS 1, whose power falls by 0 to 9 dB per octave."""
-    spectrum = fft.rfft(generator.standard_normal(num_samples).astype(np.float32))
-    frequencies = np.arange(1, len(spectrum) + 1, dtype=np.float32)
-    noise = fft.irfft(spectrum * frequencies ** -generator.uniform(0, 1.5), num_samples)
-    return np.asarray(noise / np.sqrt(np.mean(np.square(noise))), dtype=np.float32)
 
 
 def _convolve_valid(voice: np.ndarray, rir: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from scipy import fft
 
 from mvsd.audio import load_audio, resample
 from mvsd.errors import AudioFileError, DataError
@@ -159,3 +160,11 @@ def _decode(path: Path) -> np.ndarray:
     mono = resample(waveform.mean(axis=0, keepdims=True), sample_rate, SAMPLE_RATE)[0]
     peak = max(float(np.abs(mono).max(initial=0.0)), 1.0)
     return np.asarray(np.rint(mono / peak * _FULL_SCALE), dtype=np.int16)
+
+
+def coloured_noise(num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """Noise (T,) of RMS 1, whose power falls by 0 to 9 dB per octave."""
+    spectrum = fft.rfft(generator.standard_normal(num_samples).astype(np.float32))
+    frequencies = np.arange(1, len(spectrum) + 1, dtype=np.float32)
+    noise = fft.irfft(spectrum * frequencies ** -generator.uniform(0, 1.5), num_samples)
+    return np.asarray(noise / np.sqrt(np.mean(np.square(noise))), dtype=np.float32)
