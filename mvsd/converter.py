@@ -319,9 +319,10 @@ class Converter(nn.Module, Blockwise):
             if self.config.envelope_pull:
                 expected = self.envelope(condition.tokens)
                 spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
-            spectrogram = lower_lows(
-                spectrogram, self.spectrogram.config, self.config.low_gain_db, SAMPLE_RATE
-            )
+            if self.config.low_gain_db:
+                spectrogram = lower_lows(
+                    spectrogram, self.spectrogram.config, self.config.low_gain_db, SAMPLE_RATE
+                )
         return spectrogram
 
     def _evaluating(self) -> _Evaluating:
