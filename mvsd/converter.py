@@ -16,6 +16,7 @@ from mvsd.blockwise import CORE_RATE, Blockwise
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
 from mvsd.errors import ConfigError, MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
+from mvsd.intelligibility import IntelligibilityLoss
 from mvsd.model_file import load_module, save_module
 from mvsd.networks.envelope import EnergyEnvelope
 from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
@@ -112,6 +113,7 @@ class Converter(nn.Module, Blockwise):
         self.scene_encoder = SceneEncoder(config.scene)
         self.generates_response = config.generates == "response"
         self.auditory = AuditoryDistance()
+        self.intelligibility = IntelligibilityLoss()
         self.envelope = None
         if self.generates_response:
             num_frames = self.spectrogram.num_frames(config.num_samples)
@@ -133,8 +135,8 @@ class Converter(nn.Module, Blockwise):
         source and target (B, T), rir (B, R) with the direct sound a unit impulse at sample 0 (used only where the
         converter generates a response), tokens of `scene_encoder`, diffusion time (B,) in 0..1, seeds (B,) int64.
         "diffusion" is MVSD's L_d, "style" its L_sty (on magnitudes). Of generated speech, "different" and "added" are
-        what the ear makes of the error (`mvsd.auditory`), which does not hear the level of the whole; "level" is its
-        squared error, in units of 20 dB.
+        what the ear makes of the error (`mvsd.auditory`), "words" what it does to them (`mvsd.intelligibility`);
+        neither hears the level of the whole, of which "level" is the squared error, in units of 20 dB.
         """
         level = _level(source)
         condition = self._condition(source / level, tokens)
@@ -148,6 +150,7 @@ class Converter(nn.Module, Blockwise):
         if self.envelope is None:
             estimate = self.spectrogram.decode(denoised, target.shape[-1])
             losses["different"], losses["added"] = self.auditory(estimate, target / level)
+            losses["words"] = self.intelligibility(estimate, target / level)
             losses["level"] = (_level(estimate) / _level(target / level)).log10().square()[:, 0]
         return losses
 

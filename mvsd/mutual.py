@@ -22,15 +22,15 @@ from mvsd.networks.scene_depth import SceneDepth
 from mvsd.spectrogram import magnitude
 
 CONVERTERS = ("reverberator", "dereverberator")
-WEIGHTED = ("style", "different", "added", "level", "envelope", "depth", "cycle", "made")
+WEIGHTED = ("style", "different", "added", "words", "level", "envelope", "depth", "cycle", "made")
 
 
 @dataclass(frozen=True)
 class MutualConfig:
     """Weights of the loss terms, and how the loop is run.
 
-    L_total = diffusion + style L_sty + different + added + level + envelope + depth + cycle L_m + made; the paper
-    gives no weights, and has only the diffusion, L_sty and L_m. `depth` asks the scene encoders for the distances
+    L_total = diffusion + style L_sty + different + added + words + level + envelope + depth + cycle L_m + made; the
+    paper gives no weights, and has only the diffusion, L_sty and L_m. `depth` asks the scene encoders for the distances
     that a scene's depth map knows (`SceneDepth`), which no converter uses: it teaches them to see. `made` is what a
     converter learns from pairs whose source its partner made and whose target is real (Sennrich et al. 2016, "back-
     translation"): the dereverberator its supervised losses on dry rows made wet, the reverberator the energies of wet
@@ -45,6 +45,7 @@ class MutualConfig:
     style: float = 0.5
     different: float = 0.0
     added: float = 0.0
+    words: float = 0.0
     level: float = 0.0
     envelope: float = 0.3
     depth: float = 0.0

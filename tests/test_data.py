@@ -27,13 +27,19 @@ from mvsd.data.mixing import (
     row_seed,
     through_microphone,
 )
+from mvsd.data.scenes import SceneConfig, _cropped
 from mvsd.data.shards import Shards, write_shards
 from mvsd.data.speech import Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError, OutputExistsError
 from mvsd.scene import Scene
 
 CONFIG = DataConfig(
-    num_samples=2048, rir_samples=1024, num_paired=2, num_reverberant=2, num_anechoic=2, scene_jitter=0.0
+    num_samples=2048,
+    rir_samples=1024,
+    num_paired=2,
+    num_reverberant=2,
+    num_anechoic=2,
+    scenes=SceneConfig(jitter=0.0),
 )
 
 
@@ -399,7 +405,7 @@ class TestMixer:
         assert len(photo) == 0 and panorama._turnable == [True, False, True]
         rows, columns = panorama._boxes[1]
         assert (columns.start, columns.stop) == (32, 160) and (rows.start, rows.stop) == (0, 96)
-        config = replace(mixer.config, depth_dropout=0.0)
+        config = SceneConfig(jitter=0.0, depth_dropout=0.0)
         original = panorama._canvases[1].astype(np.float32)
         drawn = [panorama.draw(1, np.random.default_rng(seed), config) for seed in range(20)]
         mirrored = original[..., ::-1]
@@ -409,17 +415,32 @@ class TestMixer:
         np.testing.assert_allclose(np.sort(turned.ravel()), np.sort(panorama._canvases[0].ravel()))
 
     def test_bars_stay_zero_and_depth_drops(self, mixer: Mixer) -> None:
-        config = replace(mixer.config, scene_jitter=0.3, depth_dropout=0.5)
+        config = SceneConfig(jitter=0.3)
         drawn = [mixer._rooms.scenes.draw(1, np.random.default_rng(seed), config) for seed in range(30)]
         assert all(not canvas[:, :, :32].any() and not canvas[:, :, 160:].any() for canvas in drawn)
         assert 5 < sum(bool(canvas[3].any()) for canvas in drawn) < 25
 
+    def test_a_crop_enlarges_a_piece_of_a_photo_and_leaves_panoramas_whole(self, mixer: Mixer) -> None:
+        ramp = np.broadcast_to(np.linspace(0, 1, 128, dtype=np.float32), (4, 96, 128))
+        for share in (0.5, 0.7, 1.0):
+            piece = _cropped(ramp, share, np.array([0.3, 0.6]))
+            # A piece of a ramp, enlarged, rises less, and holds no depth that was not there.
+            assert np.ptp(piece[0, 48]) == pytest.approx(share, abs=0.01)
+            assert np.isin(piece[3], ramp[3]).all()
+        config, scenes = SceneConfig(jitter=0.0, crop=0.5, depth_dropout=0.0), mixer._rooms.scenes
+        whole = scenes._canvases[1].astype(np.float32)
+        drawn = [scenes.draw(1, np.random.default_rng(seed), config) for seed in range(10)]
+        assert all(not canvas[:, :, :32].any() and not canvas[:, :, 160:].any() for canvas in drawn)
+        assert not any(np.array_equal(canvas, whole) for canvas in drawn)
+        turned = scenes.draw(0, np.random.default_rng(1), config)
+        np.testing.assert_allclose(np.sort(turned.ravel()), np.sort(scenes._canvases[0].ravel()))
+
     def test_blur_and_noise_spare_depth_and_bars(self, mixer: Mixer) -> None:
-        config = replace(mixer.config, depth_dropout=0.0)
+        config = SceneConfig(jitter=0.0, depth_dropout=0.0)
         scenes, seed = mixer._rooms.scenes, 4
         sharp = scenes.draw(1, np.random.default_rng(seed), config)
-        blurred = scenes.draw(1, np.random.default_rng(seed), replace(config, scene_blur=3.0))
-        noisy = scenes.draw(1, np.random.default_rng(seed), replace(config, scene_noise=0.2))
+        blurred = scenes.draw(1, np.random.default_rng(seed), replace(config, blur=3.0))
+        noisy = scenes.draw(1, np.random.default_rng(seed), replace(config, noise=0.2))
         for canvas in (blurred, noisy):
             assert np.array_equal(canvas[3], sharp[3])
             assert not canvas[:, :, :32].any() and not canvas[:, :, 160:].any()

@@ -40,6 +40,7 @@ LAYERS = [
         "diffusion",
         "fullband",
         "hub",
+        "intelligibility",
         "level",
         "model_file",
         "networks",

@@ -109,7 +109,7 @@ def test_a_run_takes_another_eye_with_published_weights(folder: Path, tmp_path: 
     train(first, tmp_path / "first", progress=False)
     start = f'start_from="{(tmp_path / "first").as_posix()}"'
     still = ("optimizer.learning_rate=1e-12", "optimizer.ema_decay=0.0", "schedule.total_steps=1")
-    still += ("mutual.depth=0.1", "data.depth_dropout=0.0", 'mutual.learners=["reverberator"]')
+    still += ("mutual.depth=0.1", "data.scenes.depth_dropout=0.0", 'mutual.learners=["reverberator"]')
     eye = ('changed_parts=["reverberator.scene"]', "reverberator.scene.width=64")
     published = {name: 0.01 * torch.ones_like(value) for name, value in ResNet18(3, 64).state_dict().items()}
     torch.save(published, tmp_path / "resnet18.pth")

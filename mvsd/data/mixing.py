@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import fft, ndimage
+from scipy import fft
 
 from mvsd.data.batch import COUNTS, Batch, rows_of_process
+from mvsd.data.scenes import SceneConfig, Scenes
 from mvsd.data.shards import Shards
 from mvsd.data.speech import SAMPLE_RATE, Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError
 from mvsd.scene import Scene
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-PANORAMA_ASPECT = 1.95
 
 _UNTRAINED = 2**62  # a batch number that no run reaches
 
@@ -55,11 +55,7 @@ class DataConfig:
         noise_share: share of the crops to both sides of which the same noise is added, so that it is left alone.
         noise_db: range of that noise's level, dB relative to the reverberant voice.
         level_db: range of the RMS level of a dry crop, dB of full scale.
-        scene_jitter: standard deviation of brightness and contrast, half of it for each colour.
-        scene_blur: largest standard deviation of a random blur, pixels of the canvas: one camera is sharper than
-            another, and what only a renderer's pixels show must not be learned.
-        scene_noise: largest standard deviation of random noise on the normalised colours.
-        depth_dropout: chance that a scene comes without depth, as most photos do.
+        scenes: what chance does to the photos.
         num_workers: threads that prepare batches ahead; the batches do not depend on it.
     """
 
@@ -84,16 +80,12 @@ class DataConfig:
     noise_share: float = 0.0
     noise_db: tuple[float, float] = (-50.0, -20.0)
     level_db: tuple[float, float] = (-35.0, -17.0)
-    scene_jitter: float = 0.1
-    scene_blur: float = 0.0
-    scene_noise: float = 0.0
-    depth_dropout: float = 0.5
+    scenes: SceneConfig = field(default_factory=SceneConfig)
     num_workers: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        names = ("warmup_rows", "scene_jitter", "scene_blur", "scene_noise", "depth_dropout", "timbre_db")
-        for name in (*COUNTS, *names):
+        for name in (*COUNTS, "warmup_rows", "timbre_db"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("num_samples", "rir_samples", "num_workers"):
@@ -107,48 +99,6 @@ class DataConfig:
         for name in ("level_db", "room_gain_db", "noise_db"):
             if getattr(self, name)[0] > getattr(self, name)[1]:
                 raise ConfigError(f"data.{name} is {list(getattr(self, name))}; wanted is [lowest, highest]")
-
-
-class Scenes:
-    """Canvases in memory at half precision, drawn with random turns, mirrors and light."""
-
-    def __init__(self, scenes: Iterable[Scene]) -> None:
-        canvases, boxes, turnable = list[np.ndarray](), list[tuple[slice, slice]](), list[bool]()
-        for scene in scenes:
-            canvas = scene.canvas()
-            height, width = scene.image.shape[:2]
-            canvases.append(canvas.astype(np.float16))
-            boxes.append(_picture_box(canvas))
-            turnable.append(width / height >= PANORAMA_ASPECT)
-        self._canvases, self._boxes, self._turnable = canvases, boxes, turnable
-
-    def __len__(self) -> int:
-        return len(self._canvases)
-
-    def draw(self, index: int, generator: np.random.Generator, config: DataConfig) -> np.ndarray:
-        """(4, H, W) float32 canvas: turned (panoramas), mirrored, in other light, blurred, perhaps no depth."""
-        turn, flip, depth = generator.random(3)
-        contrast, brightness = 1.0 + config.scene_jitter * generator.standard_normal(2)
-        colours = 1.0 + 0.5 * config.scene_jitter * generator.standard_normal((3, 1, 1))
-        canvas = self._canvases[index].astype(np.float32)
-        rows, columns = self._boxes[index]
-        picture = canvas[:, rows, columns]
-        if self._turnable[index]:
-            picture = np.roll(picture, int(turn * picture.shape[-1]), axis=-1)
-        if flip < 0.5:
-            picture = picture[..., ::-1]
-        if config.scene_blur:
-            sigma = generator.uniform(0, config.scene_blur)
-            picture = np.concatenate([ndimage.gaussian_filter(picture[:3], (0, sigma, sigma)), picture[3:]])
-        canvas[:, rows, columns] = picture
-        if config.scene_noise:
-            noise = generator.uniform(0, config.scene_noise) * generator.standard_normal(picture[:3].shape)
-            canvas[:3, rows, columns] += noise
-        canvas[:3, rows, columns] *= max(contrast, 0.1) * np.maximum(colours, 0.1)
-        canvas[:3, rows, columns] += brightness - 1.0
-        if depth < config.depth_dropout:
-            canvas[3] = 0.0
-        return canvas
 
 
 class Rooms:
@@ -277,7 +227,7 @@ class Mixer:
             )
             anechoic, reverberant = anechoic + noise, reverberant + noise
         gain = _level_gain(anechoic, generator.uniform(*config.level_db), reverberant)
-        scene = rooms.scenes.draw(index, generator, config)
+        scene = rooms.scenes.draw(index, generator, config.scenes)
         if paired:
             return anechoic * gain, reverberant * gain, rir, scene
         return np.zeros_like(anechoic), reverberant * gain, np.zeros_like(rir), scene
@@ -290,7 +240,7 @@ class Mixer:
         start = int(generator.integers(max(1, len(recording) - config.num_samples + 1)))
         crop = np.resize(recording[start:], config.num_samples).astype(np.float32)
         gain = _level_gain(crop, generator.uniform(*config.level_db), crop)
-        scene = rooms.scenes.draw(index, generator, config)
+        scene = rooms.scenes.draw(index, generator, config.scenes)
         return np.zeros_like(crop), crop * gain, np.zeros(config.rir_samples, dtype=np.float32), scene
 
     def _anechoic_row(self, seed: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -302,7 +252,7 @@ class Mixer:
             if index < len(scenes):
                 break
             index -= len(scenes)
-        scene = scenes.draw(index, generator, config)
+        scene = scenes.draw(index, generator, config.scenes)
         return anechoic * gain, np.zeros_like(anechoic), np.zeros(config.rir_samples, dtype=np.float32), scene
 
 
@@ -386,12 +336,3 @@ def _level_gain(anechoic: np.ndarray, level_db: float, loudest: np.ndarray) -> n
     rms = float(np.sqrt(np.mean(np.square(anechoic))))
     peak = max(float(np.abs(anechoic).max()), float(np.abs(loudest).max()))
     return np.float32(min(10 ** (level_db / 20) / max(rms, 1e-5), 0.99 / max(peak, 1e-5)))
-
-
-def _picture_box(canvas: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that hold picture; the bars of the letterbox are zero in every channel."""
-    filled = np.any(canvas != 0.0, axis=0)
-    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

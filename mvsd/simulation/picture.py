@@ -76,7 +76,9 @@ def _sensor(room: Room, mi: ModuleType, width: int, height: int) -> Any:
         "type": "hdrfilm",
         "width": width,
         "height": height,
-        "rfilter": {"type": "box"},
+        "rfilter": {
+            "type": "tent"
+        },  # a pixel is what a larger picture, shrunk as photos are, would have there
         "pixel_format": "rgb",
     }
     position = np.array(camera.position)

@@ -9,6 +9,7 @@ import torch
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
 from mvsd.data.mixing import Mixer
+from mvsd.data.scenes import SceneConfig
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
 from mvsd.errors import ConfigError
@@ -36,10 +37,7 @@ def make_validation(config: TrainConfig) -> Validate | None:
     speech = Speech(data.speech, data.cache, data.speech_holdout, only_holdout=True)
     still = replace(
         data,
-        scene_jitter=0.0,
-        scene_blur=0.0,
-        scene_noise=0.0,
-        depth_dropout=1.0,
+        scenes=SceneConfig(jitter=0.0, depth_dropout=1.0),
         num_paired=NUM_ROWS,
         num_reverberant=0,
         num_anechoic=0,

@@ -1,0 +1,85 @@
+"""What dereverberators make of the same fixed clips: PESQ, ESTOI and SI-SDR, in one conversion, without a photo.
+
+    mvsd simulate --rooms 48 --split validation --out data/rooms/validation
+    mvsd simulate --rooms 48 --population homes --split validation --out data/rooms/validation-homes
+    python benchmarks/dereverberation.py --rooms data/rooms/validation data/rooms/validation-homes --speech DIR \
+        --model dereverberator runs/NAME/dereverberator.safetensors
+
+Clips of 4.1 s of held-out voices in rooms that no training sees, to choose between trainings, not to compare with
+others. `--speakers` are globs on the voices. The same clips come out for the same rooms, voices and number.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from blind import TEST_SPEAKERS
+
+from mvsd.converter import SAMPLE_RATE, load
+from mvsd.data.batch import Batch
+from mvsd.data.mixing import DataConfig, Mixer
+from mvsd.data.scenes import SceneConfig
+from mvsd.data.shards import Shards
+from mvsd.data.speech import Speech
+from mvsd.evaluation.metrics import estoi, pesq_wb, si_sdr_db
+
+ROWS = 8
+SEED = 77
+METRICS = {"PESQ": pesq_wb, "ESTOI": estoi, "SI-SDR (dB)": si_sdr_db}
+
+
+def clips(rooms: str, speech: Speech, number: int) -> Batch:
+    """That many voices in rooms."""
+    config = DataConfig(
+        num_samples=65_536,
+        num_paired=number,
+        num_reverberant=0,
+        num_anechoic=0,
+        scenes=SceneConfig(jitter=0, depth_dropout=1),
+    )
+    return Mixer(speech, Shards([rooms]), None, None, config, seed=SEED).batch(0)
+
+
+def converted(name: str, batch: Batch) -> torch.Tensor:
+    """What a model makes of the clips; "input" makes nothing of them."""
+    if name == "input":
+        return batch.reverberant
+    model, estimates = load(name), []
+    for start in range(0, len(batch), ROWS):
+        rows = slice(start, start + ROWS)
+        source, seeds = batch.reverberant[rows], batch.seeds[rows]
+        estimates.append(model.estimate(source, model.tokens([None] * len(source)), seeds, num_steps=1))
+    return torch.cat(estimates)
+
+
+def main() -> None:
+    """Print a line for each folder of rooms and model."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rooms", nargs="+", required=True)
+    parser.add_argument("--speech", required=True, help="folder of dry speech")
+    parser.add_argument("--cache", default="data/cache", help="folder for decoded speech")
+    parser.add_argument("--speakers", nargs="+", default=list(TEST_SPEAKERS))
+    parser.add_argument("--model", nargs="+", default=["dereverberator"])
+    parser.add_argument("--num-clips", type=int, default=32)
+    options = parser.parse_args()
+    speech = Speech(options.speech, options.cache, options.speakers, only_holdout=True)
+    for rooms in options.rooms:
+        batch = clips(rooms, speech, options.num_clips)
+        for name in ("input", *options.model):
+            with torch.inference_mode():
+                estimates = converted(name, batch).numpy()
+            pairs = list(zip(estimates, batch.anechoic.numpy(), strict=True))
+            means = {
+                metric: np.mean([measure(estimate=e, target=t, sample_rate=SAMPLE_RATE) for e, t in pairs])
+                for metric, measure in METRICS.items()
+            }
+            figures = "   ".join(f"{metric} {mean:.3f}" for metric, mean in means.items())
+            print(f"{rooms} {name}: {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
