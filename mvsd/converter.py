@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mvsd.auditory import AuditoryDistance
 from mvsd.blockwise import CORE_RATE, Blockwise
+from mvsd.coloration import even_early, lower_lows
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
 from mvsd.errors import ConfigError, MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
@@ -23,7 +24,7 @@ from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.sampling import sample
 from mvsd.scene import Scene
-from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, lower_lows, magnitude
+from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
 
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
@@ -41,9 +42,9 @@ class ConverterConfig:
     with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
     `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
     spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
-    the energy envelope that the scene predicts, and `low_gain_db` a gain on what was drawn below 1 kHz, twice that in
-    the first 48 ms: detail that is drawn there colours a voice by chance. The energy that this takes is given to the
-    whole, so that the room is as loud as it was drawn.
+    the energy envelope that the scene predicts, `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is
+    given to the whole, and `evens_early` takes the colour from the early reflections that were drawn
+    (`mvsd.coloration`): what chance decided shall not colour a voice.
     """
 
     generates: Literal["speech", "response"] = "speech"
@@ -58,6 +59,7 @@ class ConverterConfig:
     spread: float = 0.3
     envelope_pull: float = 1.0
     low_gain_db: float = 0.0
+    evens_early: bool = False
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
@@ -73,10 +75,10 @@ class ConverterConfig:
                 f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
                 f"the mean of rooms is no room"
             )
-        if not -60 <= self.low_gain_db <= 20 or (self.generates == "speech" and self.low_gain_db):
-            raise ConfigError(
-                f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted, and 0 where no response is generated"
-            )
+        if not -60 <= self.low_gain_db <= 20:
+            raise ConfigError(f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
+        if self.generates == "speech" and (self.low_gain_db or self.evens_early):
+            raise ConfigError("low_gain_db and evens_early are of responses: set 0 and false for speech")
         if self.scene.token_features != self.unet.token_features:
             raise ConfigError(
                 "scene.token_features and unet.token_features differ; set both to the same number"
@@ -187,7 +189,8 @@ class Converter(nn.Module, Blockwise):
         condition = self._condition(tokens.new_zeros(len(tokens), 1), tokens)
         spectrogram = self._sample(condition, seeds, num_steps, gradient)
         late = self.spectrogram.decode(spectrogram, self.config.num_samples)
-        return torch.cat([torch.zeros_like(late[:, :1]), late[:, 1:]], dim=1)  # sample 0 is the voice itself
+        late = torch.cat([torch.zeros_like(late[:, :1]), late[:, 1:]], dim=1)  # sample 0 is the voice itself
+        return even_early(late, SAMPLE_RATE) if self.config.evens_early else late
 
     def tokens(self, scenes: list[Scene | None]) -> Tensor:
         """Photos, or None for the null scene -> tokens (B, L, D)."""

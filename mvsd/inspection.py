@@ -146,9 +146,9 @@ def inspect_photo(
 
 
 def _with_all_of_the_room(model: Converter) -> Converter:
-    """The same weights without `low_gain_db`: the room as it is, not as a voice is best put into it."""
+    """The same weights without `low_gain_db` and `evens_early`: the room as drawn, not as it is best put to a voice."""
     plain = copy.copy(model)
-    plain.config = replace(model.config, low_gain_db=0.0)
+    plain.config = replace(model.config, low_gain_db=0.0, evens_early=False)
     return plain
 
 

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 _TINY = 1e-12  # keeps the gradient of |x|^p finite at digital silence; far below 16-bit resolution
-_LOW_HZ = 1000.0
-_EARLY_SECONDS = 0.032
 
 
 @dataclass(frozen=True)
@@ -95,23 +93,3 @@ def _power(spectrogram: Tensor, power: float) -> Tensor:
         return spectrogram
     energy = spectrogram.square().sum(1, keepdim=True) + _TINY
     return spectrogram * energy.pow((power - 1) / 2)
-
-
-def lower_lows(spectrogram: Tensor, config: SpectrogramConfig, gain_db: float, sample_rate: int) -> Tensor:
-    """A gain on what lies below 1 kHz in a response (B, 2, F, N), twice that in its first 48 ms; its energy stays.
-
-    All of it up to 0.7 kHz, nothing from 1.4 kHz on; the doubling fades between 32 and 64 ms.
-    """
-    frequency = torch.linspace(0, sample_rate / 2, spectrogram.shape[2], device=spectrogram.device).clamp(
-        min=1
-    )
-    share = (_LOW_HZ * 2**0.5 / frequency).log2().clamp(0, 1)
-    seconds = torch.arange(spectrogram.shape[3], device=spectrogram.device) * config.hop / sample_rate
-    times = 1 + (2 - seconds / _EARLY_SECONDS).clamp(0, 1)
-    lowered = spectrogram * 10 ** (config.power * gain_db * share[:, None] * times / 20)
-    energies = [
-        each.square().sum(1, keepdim=True).pow(1 / config.power).sum((2, 3), keepdim=True).clamp(min=1e-20)
-        for each in (spectrogram, lowered)
-    ]
-    balanced: Tensor = lowered * (energies[0] / energies[1]).pow(config.power / 2)
-    return balanced

@@ -34,6 +34,7 @@ LAYERS = [
         "auditory",
         "blockwise",
         "blind",
+        "coloration",
         "config",
         "container",
         "decay",

@@ -41,7 +41,7 @@ _FREE_KEYS |= {f"schedule.{name}" for name in ("total_steps", "max_seconds")}
 _FREE_KEYS |= {f"schedule.{name}_every" for name in ("log", "validate", "checkpoint", "export", "examples")}
 
 # How a converter is used, which its weights do not depend on.
-_USE_KEYS = ("num_steps", "num_shifts", "overlap", "envelope_pull", "low_gain_db")
+_USE_KEYS = ("num_steps", "num_shifts", "overlap", "envelope_pull", "low_gain_db", "evens_early")
 
 
 def build_mutual_learning(config: TrainConfig) -> MutualLearning:
