@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from mvsd.data.batch import Batch
 from mvsd.training.config import TrainConfig, load_config
 from mvsd.training.loop import build_mutual_learning
+from mvsd.training.precision import bf16_is_faster
 
 
 class Steps:
@@ -29,7 +30,8 @@ class Steps:
             denoiser = self.module.get_submodule(name).denoiser
             denoiser.network = torch.compile(denoiser.network)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), fused=True)
-        self.bf16 = config.precision == "bf16"
+        cpu = torch.device("cpu")
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_is_faster(cpu))
         self.batch = noise_batch(config)
 
     def step(self) -> float:
@@ -71,7 +73,8 @@ def main() -> None:
     for _ in range(arguments.steps):
         seconds["plain"] += plain.step()
         seconds["torch.compile"] += compiled.step()
-    print(f"{rows} rows a step, {arguments.threads} of {os.cpu_count()} cores, {config.precision}")
+    precision = "bf16" if plain.bf16 else "fp32"
+    print(f"{rows} rows a step, {arguments.threads} of {os.cpu_count()} cores, {precision}")
     for name, value in seconds.items():
         print(f"{name}: {value / arguments.steps:.2f} s a step, {rows * arguments.steps / value:.2f} rows/s")
     print(f"first step compiled: {compile_seconds:.0f} s")

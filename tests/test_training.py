@@ -31,6 +31,7 @@ from mvsd.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, d
 from mvsd.training.ema import Ema
 from mvsd.training.logs import CsvLog
 from mvsd.training.loop import train
+from mvsd.training.precision import bf16_is_faster
 
 
 class Gain(nn.Module):
@@ -119,7 +120,7 @@ class TestConfig:
             ("optimizer=3", "optimizer is 3; wanted is a table"),
             ("optimizer.betas=[1]", r"optimizer\.betas is \[1\]; wanted is tuple\[float, float\]"),
             ("optimizer.betas=[0.1,'x']", r"optimizer\.betas\[1\] is 'x'; wanted is float"),
-            ("precision=fp8", r"precision is 'fp8'; wanted is Literal\['fp32', 'bf16'\]"),
+            ("precision=fp8", r"precision is 'fp8'; wanted is Literal\['fp32', 'bf16', 'auto'\]"),
             ("schedule.warmup_steps=-1", "warmup_steps is -1; it must be 0 or more"),
             ("optimizer.learning_rate=0", "must be above 0"),
             ("seed", "not key=value"),
@@ -373,6 +374,23 @@ class TestTrain:
         config = tiny_config(folder, "schedule.total_steps=200")
         with pytest.raises(MvsdError, match="100 steps up to 105 had no finite gradient"):
             train(config, tmp_path / "b", build=lambda _: Broken(range(6, 300)), progress=False)
+
+    def test_auto_computes_in_bf16_where_that_is_faster(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert isinstance(bf16_is_faster(torch.device("cpu")), bool)
+        losses = []
+        for number, (precision, faster) in enumerate(
+            [("fp32", True), ("auto", False), ("bf16", False), ("auto", True)]
+        ):
+            monkeypatch.setattr("mvsd.training.loop.bf16_is_faster", lambda device, faster=faster: faster)
+            config = tiny_config(
+                folder, f"precision={precision}", "schedule.total_steps=2", "schedule.log_every=1"
+            )
+            train(config, tmp_path / str(number), progress=False)
+            AcceleratorState._reset_state(reset_partial_state=True)
+            losses.append(read_log(tmp_path / str(number))[-1]["gradient_norm"])
+        assert losses[0] == losses[1] != losses[2] == losses[3]
 
     def test_bf16(self, folder: Path, tmp_path: Path) -> None:
         train(tiny_config(folder, "precision=bf16", "schedule.total_steps=4"), tmp_path, progress=False)

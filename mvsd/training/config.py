@@ -118,7 +118,7 @@ class TrainConfig:
         photo_weights: file of weights published for ImageNet, with which the scene encoders of the learners begin
             where `start_from` has none for them; see `SceneEncoder.load_published`. Empty: fresh weights.
         seed: of the weights and of every batch.
-        precision: "bf16" computes in bfloat16 under autocast; weights stay in float32.
+        precision: "bf16" computes in bfloat16 under autocast, with weights in float32; "auto" does where it saves time.
         device: "auto" takes an accelerator if there is one.
         num_threads: of torch on the CPU; 0 leaves its choice.
     """
@@ -136,7 +136,7 @@ class TrainConfig:
     ] = ()
     photo_weights: str = ""
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
     num_threads: int = 0
 
