@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,15 @@ def test_dereverberator_at_any_length_with_and_without_a_photo(
             np.testing.assert_allclose(estimate, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "use", [{}, {"low_gain_db": -6.0, "evens_early": True}], ids=["as drawn", "for a voice"]
+)
 @torch.no_grad()
-def test_reverberator_gives_the_response(tiny_models: Models, tmp_path: Path) -> None:
+def test_reverberator_gives_the_response(
+    tiny_models: Models, tmp_path: Path, use: dict[str, float | bool]
+) -> None:
     converter = mvsd.load(tiny_models.reverberator)
+    converter.config = replace(converter.config, **use)  # type: ignore[arg-type]
     export_onnx(converter, tmp_path / "model.onnx", steps=2)
     graph = session(tmp_path / "model.onnx")
     noise = RNG.standard_normal(graph.get_inputs()[2].shape, np.float32)
