@@ -131,7 +131,7 @@ def test_learners_must_be_converters() -> None:
 
 def test_what_one_made_teaches_the_other_alone() -> None:
     learning = make_learning(
-        scene_dropout=0.0, style=0.5, different=0.1, added=0.1, level=0.2, made=1.0
+        scene_dropout=0.0, style=0.5, different=0.1, added=0.1, words=0.3, level=0.2, made=1.0
     ).eval()
     batch = make_batch(0, 2, 3)
     terms = learning(batch, cycle=True)
@@ -150,7 +150,7 @@ def test_what_one_made_teaches_the_other_alone() -> None:
     losses = learning.dereverberator.losses(
         wet, dry, torch.zeros_like(dry), tokens["dereverberator"], torch.ones(3), seeds
     )
-    weights = {"diffusion": 1.0, "style": 0.5, "different": 0.1, "added": 0.1, "level": 0.2}
+    weights = {"diffusion": 1.0, "style": 0.5, "different": 0.1, "added": 0.1, "words": 0.3, "level": 0.2}
     expected = sum(weights[name] * value.mean() for name, value in losses.items())
     torch.testing.assert_close(terms["dereverberator/made"], expected, rtol=1e-4, atol=1e-5)
 
