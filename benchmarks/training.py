@@ -17,21 +17,20 @@ from torch.profiler import ProfilerActivity, profile
 from mvsd.data.batch import Batch
 from mvsd.training.config import TrainConfig, load_config
 from mvsd.training.loop import build_mutual_learning
-from mvsd.training.precision import bf16_is_faster
+from mvsd.training.precision import computes_in_bf16
 
 
 class Steps:
     """Paired training steps of a configuration on the CPU, the learners' U-Nets compiled or not."""
 
-    def __init__(self, config: TrainConfig, *, compiled: bool) -> None:
+    def __init__(self, config: TrainConfig, *, compiled: bool, bf16: bool) -> None:
         torch.manual_seed(0)
         self.module = build_mutual_learning(config).train()
         for name in config.mutual.learners if compiled else ():
             denoiser = self.module.get_submodule(name).denoiser
             denoiser.network = torch.compile(denoiser.network)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), fused=True)
-        cpu = torch.device("cpu")
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_is_faster(cpu))
+        self.bf16 = bf16
         self.batch = noise_batch(config)
 
     def step(self) -> float:
@@ -64,7 +63,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = load_config(arguments.config, arguments.set)
-    plain, compiled = Steps(config, compiled=False), Steps(config, compiled=True)
+    bf16 = computes_in_bf16(config.precision, torch.device("cpu"))
+    plain, compiled = (Steps(config, compiled=each, bf16=bf16) for each in (False, True))
     rows = len(plain.batch)
     compile_seconds = compiled.step()
     for steps in (plain, plain, compiled):
@@ -73,7 +73,7 @@ def main() -> None:
     for _ in range(arguments.steps):
         seconds["plain"] += plain.step()
         seconds["torch.compile"] += compiled.step()
-    precision = "bf16" if plain.bf16 else "fp32"
+    precision = "bf16" if bf16 else "fp32"
     print(f"{rows} rows a step, {arguments.threads} of {os.cpu_count()} cores, {precision}")
     for name, value in seconds.items():
         print(f"{name}: {value / arguments.steps:.2f} s a step, {rows * arguments.steps / value:.2f} rows/s")

@@ -46,6 +46,13 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "") -> T:
     return cls(**{key: _convert(hints[key], value, _join(name, key)) for key, value in values.items()})
 
 
+def require_not_negative(part: str, values: Mapping[str, float]) -> None:
+    """Raise ConfigError where a value of this part of a configuration, such as "schedule", is below 0."""
+    for name, value in values.items():
+        if value < 0:
+            raise ConfigError(f"{_join(part, name)} is {value}; it must be 0 or more")
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Overlay nested dicts without changing either.
 

@@ -383,7 +383,9 @@ class TestTrain:
         for number, (precision, faster) in enumerate(
             [("fp32", True), ("auto", False), ("bf16", False), ("auto", True)]
         ):
-            monkeypatch.setattr("mvsd.training.loop.bf16_is_faster", lambda device, faster=faster: faster)
+            monkeypatch.setattr(
+                "mvsd.training.precision.bf16_is_faster", lambda device, faster=faster: faster
+            )
             config = tiny_config(
                 folder, f"precision={precision}", "schedule.total_steps=2", "schedule.log_every=1"
             )

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import fft
 
+from mvsd.config import require_not_negative
 from mvsd.data.batch import COUNTS, Batch, rows_of_process
 from mvsd.data.scenes import SceneConfig, Scenes
 from mvsd.data.shards import Shards
@@ -85,9 +86,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name in (*COUNTS, "warmup_rows", "timbre_db"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 0 or more")
+        names = (*COUNTS, "warmup_rows", "timbre_db")
+        require_not_negative("data", {name: getattr(self, name) for name in names})
         for name in ("num_samples", "rir_samples", "num_workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 1 or more")

@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from mvsd.config import require_not_negative
 from mvsd.errors import ConfigError
 from mvsd.scene import Scene
 
@@ -37,9 +38,7 @@ class SceneConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name, value in vars(self).items():
-            if value < 0:
-                raise ConfigError(f"data.scenes.{name} is {value}; it must be 0 or more")
+        require_not_negative("data.scenes", vars(self))
         if self.crop >= 1:
             raise ConfigError(f"data.scenes.crop is {self.crop}; it must be less than 1")
 

@@ -76,9 +76,8 @@ def _sensor(room: Room, mi: ModuleType, width: int, height: int) -> Any:
         "type": "hdrfilm",
         "width": width,
         "height": height,
-        "rfilter": {
-            "type": "tent"
-        },  # a pixel is what a larger picture, shrunk as photos are, would have there
+        # A pixel is what a larger picture, shrunk as photos are, would have there.
+        "rfilter": {"type": "tent"},
         "pixel_format": "rgb",
     }
     position = np.array(camera.position)

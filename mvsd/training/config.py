@@ -10,7 +10,7 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal
 
-from mvsd.config import from_dict, merge, to_dict
+from mvsd.config import from_dict, merge, require_not_negative, to_dict
 from mvsd.converter import ConverterConfig
 from mvsd.data.mixing import DataConfig
 from mvsd.errors import ConfigError
@@ -82,9 +82,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name, value in vars(self).items():
-            if name != "decay" and value < 0:
-                raise ConfigError(f"schedule.{name} is {value}; it must be 0 or more")
+        require_not_negative(
+            "schedule", {name: value for name, value in vars(self).items() if name != "decay"}
+        )
 
     def progress(self, step: int, elapsed: float) -> float:
         """Share of the budget that is spent, 1 at the end."""

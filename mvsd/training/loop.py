@@ -29,7 +29,7 @@ from mvsd.training.config import TrainConfig, describe
 from mvsd.training.ema import Ema
 from mvsd.training.examples import Figure
 from mvsd.training.logs import write_text
-from mvsd.training.precision import bf16_is_faster
+from mvsd.training.precision import computes_in_bf16
 from mvsd.training.report import Reporter, Validate, display
 from mvsd.training.state import TrainState
 
@@ -134,9 +134,7 @@ def _start_accelerator(config: TrainConfig) -> Accelerator:
     ]
     has_accelerator = config.device == "auto" and torch.accelerator.is_available()
     device = torch.accelerator.current_accelerator() if has_accelerator else None
-    is_bf16 = config.precision == "bf16" or (
-        config.precision == "auto" and bf16_is_faster(device or torch.device("cpu"))
-    )
+    is_bf16 = computes_in_bf16(config.precision, device or torch.device("cpu"))
     return Accelerator(
         cpu=config.device == "cpu", mixed_precision="bf16" if is_bf16 else "no", kwargs_handlers=options
     )
