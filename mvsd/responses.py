@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mvsd.acoustics import decay_time, drr_db
 from mvsd.amount import response_of
-from mvsd.audio import AudioWriter
-from mvsd.blockwise import BlockConverter
+from mvsd.audio import AudioWriter, resample
+from mvsd.blockwise import CORE_RATE, BlockConverter
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import extend_response
 from mvsd.scene import Scene
@@ -60,7 +60,11 @@ def room_response(
 def describe_response(
     rir: NDArray[np.floating], sample_rate: int, names: Sequence[str] = ("T20", "T30", "DRR")
 ) -> str:
-    """What is measured on a response: "T20 0.53 s, T30 0.55 s, DRR -2.1 dB"; what cannot be had is "not measurable"."""
+    """What is measured on a response: "T20 0.53 s, T30 0.55 s, DRR -2.1 dB"; what cannot be had is "not measurable".
+
+    Up to 8 kHz, whatever the rate: to that the reverberation time of a photo, or one that was asked for, refers.
+    """
+    rir, sample_rate = _below_8_khz(rir, sample_rate)
     measures: dict[str, Callable[[], str]] = {
         "T20": lambda: f"{decay_time(rir, sample_rate, 'T20'):.2f} s",
         "T30": lambda: f"{decay_time(rir, sample_rate, 'T30'):.2f} s",
@@ -73,6 +77,17 @@ def describe_response(
         except NotMeasurable:
             parts.append(f"{name} not measurable")
     return ", ".join(parts)
+
+
+def _below_8_khz(rir: NDArray[np.floating], sample_rate: int) -> tuple[NDArray[np.floating], int]:
+    """The inverse of `extend_response`: the direct sound stays as it is, what follows is resampled."""
+    if sample_rate <= CORE_RATE:
+        return rir, sample_rate
+    late = np.array(rir, np.float32)
+    direct, late[0] = late[0], 0.0
+    late = resample(late, sample_rate, CORE_RATE) * np.float32(sample_rate / CORE_RATE)
+    late[0] = direct
+    return late, CORE_RATE
 
 
 def write_response(
