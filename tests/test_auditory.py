@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import voices
 
 from mvsd.audio import load_audio
 from mvsd.auditory import AuditoryDistance
@@ -21,10 +22,6 @@ def voice() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def distance() -> AuditoryDistance:
     return AuditoryDistance()
-
-
-def noise(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_of_a_voice_to_itself_at_any_level_is_zero(voice: torch.Tensor, distance: AuditoryDistance) -> None:
@@ -47,18 +44,9 @@ def test_added_sound_disturbs_more_than_missing_sound(
 
 def test_ranks_rooms_and_noises_as_pesq_does(voice: torch.Tensor, distance: AuditoryDistance) -> None:
     pesq = pytest.importorskip("pesq")
-    time = torch.arange(8000) / 16_000
-    degraded = []
-    for seed, level in enumerate(10 ** (-torch.arange(10, 50, 5) / 20)):
-        tail = noise((8000,), seed) * torch.exp(-10 * time)
-        tail = level * tail / tail.norm()
-        tail[0] = 1
-        size = voice.shape[-1] + 8000
-        wet = torch.fft.irfft(torch.fft.rfft(voice, size) * torch.fft.rfft(tail, size))
-        degraded += [
-            wet[:, : voice.shape[-1]],
-            voice + 0.3 * level * voice.std() * noise(voice.shape, seed + 100),
-        ]
+    degraded = [
+        torch.from_numpy(sound)[None] for sound in voices.degraded(voice[0].numpy(), range(10, 50, 5))
+    ]
     heard = [pesq.pesq(16_000, voice[0].numpy(), sound[0].numpy(), "wb") for sound in degraded]
     different, added = distance(torch.cat(degraded), voice.expand(len(degraded), -1))
     order = [np.argsort(np.argsort(values)) for values in (heard, -different.numpy(), -added.numpy())]

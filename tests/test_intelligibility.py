@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import voices
 
 from mvsd.audio import load_audio
 from mvsd.example import SAMPLES
@@ -25,18 +26,7 @@ def loss() -> IntelligibilityLoss:
 
 def degraded(voice: torch.Tensor) -> list[torch.Tensor]:
     """The voice in eight rooms and in eight noises."""
-    generator = torch.Generator().manual_seed(0)
-    time = torch.arange(8000) / 16_000
-    sounds = []
-    for level in 10 ** (-torch.arange(-10, 30, 5) / 20):
-        tail = torch.randn(8000, generator=generator) * torch.exp(-10 * time)
-        tail = level * tail / tail.norm()
-        tail[0] = 1
-        size = voice.shape[-1] + 8000
-        wet = torch.fft.irfft(torch.fft.rfft(voice, size) * torch.fft.rfft(tail, size))
-        noise = torch.randn(voice.shape, generator=generator)
-        sounds += [wet[:, : voice.shape[-1]], voice + level * voice.std() * noise]
-    return sounds
+    return [torch.from_numpy(sound)[None] for sound in voices.degraded(voice[0].numpy(), range(-10, 30, 5))]
 
 
 def test_of_a_voice_to_itself_at_any_level_is_zero(voice: torch.Tensor, loss: IntelligibilityLoss) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import signal
 
@@ -35,3 +37,13 @@ def room(rt60: float, drr: float, seed: int = 0, seconds: float = 1.0) -> np.nda
 def in_room(waveform: np.ndarray, rir: np.ndarray) -> np.ndarray:
     """The recording in the room, cut to its length."""
     return convolve(waveform, rir)[: len(waveform)]
+
+
+def degraded(waveform: np.ndarray, levels_db: Sequence[float]) -> list[np.ndarray]:
+    """The recording in a room, and in noise, at each direct-to-reverberant and signal-to-noise ratio."""
+    sounds = []
+    for seed, level in enumerate(levels_db):
+        noise = np.random.default_rng(1000 + seed).standard_normal(len(waveform))
+        noise *= waveform.std() * 10 ** (-level / 20)
+        sounds += [in_room(waveform, room(0.7, level, seed, 0.5)), waveform + noise]
+    return [sound.astype(np.float32) for sound in sounds]
