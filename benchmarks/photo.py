@@ -2,10 +2,12 @@
 
     python benchmarks/photo.py --rooms data/rooms/unpaired data/rooms/unpaired-homes
     python benchmarks/photo.py --rooms data/rooms/validation --model reverberator runs/NAME/reverberator.safetensors
+    python benchmarks/photo.py --rooms PHOTOGRAPHED --again PHOTOGRAPHED-WITH-OTHER-SEEDS
 
 Root mean square in dB over octave bands and spans of time (`mvsd.networks.envelope`), with the right photo, with none
 and with another room's; `mean` is the error of expecting the same of every room. The reflections' own randomness is in
-all of them.
+all of them. With --again, rooms simulated again for the same photos (`mvsd simulate --photos ... --seed N`): what of
+the error no photo can tell, because talkers and what a photo does not show differ from one to the other.
 """
 
 from __future__ import annotations
@@ -14,12 +16,37 @@ import argparse
 from itertools import product
 
 import torch
+from torch.nn import functional
 
-from mvsd.converter import load
+from mvsd.converter import Converter, load
 from mvsd.data.shards import Shards
 from mvsd.scene import Scene
 
 ROWS = 32
+
+
+def envelopes(folder: str, converter: Converter) -> dict[bytes, torch.Tensor]:
+    """The envelope of each room's response, by its picture."""
+    measured = {}
+    for example in Shards([folder]):
+        assert example.scene is not None and example.rir is not None
+        rir = torch.from_numpy(example.rir)[None, : converter.config.num_samples].clone()
+        rir = functional.pad(rir, (0, converter.config.num_samples - rir.shape[1]))
+        rir[:, 0] -= 1
+        assert converter.envelope is not None
+        spectrogram = converter.spectrogram.encode(rir)
+        measured[example.scene.image.tobytes()] = converter.envelope.measure(spectrogram)[0]
+    return measured
+
+
+def report_again(folders: list[str], name: str) -> str:
+    """A line on rooms that share their pictures."""
+    known = [envelopes(folder, load(name)) for folder in folders]
+    shared = [picture for picture in known[0] if all(picture in rooms for rooms in known)]
+    levels = torch.stack([torch.stack([rooms[picture] for picture in shared]) for rooms in known])
+    same = levels.var(0).mean().sqrt()
+    other = (levels - levels.mean((0, 1))).square().mean().sqrt()
+    return f"{len(shared)} photos, {len(known)} times: same photo {20 * same:.2f}  mean {20 * other:.2f} dB"
 
 
 def report(folder: str, name: str) -> str:
@@ -57,7 +84,12 @@ def main() -> None:
     )
     parser.add_argument("--rooms", nargs="+", required=True)
     parser.add_argument("--model", nargs="+", default=["reverberator"])
+    parser.add_argument("--again", nargs="+", help="the same photos, simulated with other seeds")
     options = parser.parse_args()
+    if options.again:
+        with torch.inference_mode():
+            print(report_again([*options.rooms, *options.again], options.model[0]))
+        return
     for folder, name in product(options.rooms, options.model):
         with torch.inference_mode():
             print(report(folder, name), flush=True)

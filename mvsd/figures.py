@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import signal
 
-from mvsd.acoustics import OCTAVE_BANDS_HZ, decay_time, drr_db, energy_decay_db, fit_response
+from mvsd.acoustics import OCTAVE_BANDS_HZ, convolve, decay_time, drr_db, energy_decay_db, fit_response
 from mvsd.data.example import Example
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.scene import Scene
@@ -48,7 +48,8 @@ def conversion_figure(
     """Waveform and spectrogram of each named waveform (T,), with the scene and decay curves beside them.
 
     All spectrograms share one scale. Without `responses` the decay curves are of the responses that lead from
-    the first waveform, which should be the dry voice, to each of the others (`mvsd.acoustics.fit_response`).
+    the first waveform, which should be the dry voice, to each of the others (`mvsd.acoustics.fit_response`), as far as
+    the two halves of the recording agree on them.
 
     Raises:
         OutputExistsError: the file is there and `force` was not given.
@@ -311,14 +312,30 @@ def _or_nan(measure: Any, *args: Any, **options: Any) -> float:
 def _fitted_responses(panels: Mapping[str, Waveform], sample_rate: int) -> dict[str, Waveform]:
     """Responses from the first waveform to the others, those that can be fitted."""
     (_, source), *others = panels.items()
-    seconds = min(1.0, len(source) / sample_rate / 3)
     responses: dict[str, Waveform] = {}
     for name, waveform in others:
         try:
-            responses[name] = fit_response(source, waveform, sample_rate, seconds)
+            responses[name] = _agreed_response(source, waveform, sample_rate)
         except NotMeasurable:
             continue
     return responses
+
+
+def _agreed_response(source: Waveform, estimate: Waveform, sample_rate: int) -> Waveform:
+    """Magnitudes (R,) of the response from source to estimate, both (T,), as far as their two halves agree on it.
+
+    What is no convolution, such as what a dereverberator does, spreads evenly over a fitted response, where it looks
+    like a tail that no one hears. It is another in each half, so the product of the halves' responses is without it.
+    """
+    middle = len(source) // 2
+    seconds = min(1.0, middle / sample_rate / 2)
+    first = fit_response(source[:middle], estimate[:middle], sample_rate, seconds)
+    rest, tail = np.array(estimate[middle:]), convolve(source[:middle], first)[middle:]
+    rest[: len(tail)] -= tail
+    both = first * fit_response(source[middle:], rest, sample_rate, seconds)
+    left = np.maximum.accumulate(np.maximum(both[::-1].cumsum(), 0))  # what is left of a room never grows
+    agreed: Waveform = np.sqrt(np.diff(left, prepend=0)[::-1])
+    return agreed
 
 
 def save_figure(figure: Figure, path: str | Path, *, force: bool) -> None:

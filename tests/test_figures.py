@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mvsd import figures
-from mvsd.acoustics import convolve
+from mvsd.acoustics import convolve, energy_decay_db
 from mvsd.data.example import Example
 from mvsd.errors import MvsdError, OutputExistsError
 from mvsd.figures import conversion_figure, response_figure, room_gallery
@@ -156,6 +156,20 @@ class TestConversionFigure:
         peaks = [image.get_array().max() for image in images]
         assert peaks[0] == 0
         assert peaks[1] == pytest.approx(-20, abs=1e-3)
+
+    def test_decay_curves_are_of_the_room_and_not_of_what_is_no_room(self, monkeypatch, tmp_path):
+        kept = drawn(monkeypatch)
+        sounds = voices(6.0)
+        wet = sounds["in the room"]
+        noise = np.random.default_rng(3).standard_normal(len(wet)).astype(np.float32)
+        sounds["and noise"] = wet + 0.5 * wet.std() * noise
+        conversion_figure(sounds, RATE, tmp_path / "x.png")
+        axes = next(axes for axes in all_axes(kept[0]) if axes.get_ylabel() == "remaining energy (dB)")
+        times, spots = np.array([0.01, 0.05, 0.1]), np.round(np.array([0.01, 0.05, 0.1]) * RATE).astype(int)
+        expected = energy_decay_db(room())[spots]
+        for line, tolerance in zip(axes.lines, (0.5, 2.0), strict=True):
+            curve = np.interp(times, line.get_xdata(), line.get_ydata())
+            np.testing.assert_allclose(curve, expected, atol=tolerance)
 
     @pytest.mark.parametrize("num_samples", [0, 1, 100, 50_000])
     @pytest.mark.parametrize("sample_rate", [8000, 48_000])
