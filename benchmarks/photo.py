@@ -67,7 +67,7 @@ def report(folder: str, name: str) -> str:
             for photo, scene in (("right", example.scene), ("none", None), ("wrong", other.scene)):
                 scenes[photo].append(scene)
         for photo, shown in scenes.items():
-            errors[photo].append(converter.envelope_losses(rirs, converter.tokens(shown))["envelope"])
+            errors[photo].append(converter.envelope_loss(rirs, converter.tokens(shown)))
         rirs[:, 0] -= 1
         measured.append(converter.envelope.measure(converter.spectrogram.encode(rirs)))
     known = torch.cat(measured)

@@ -26,8 +26,6 @@ _ROUNDS, _STEP = 20, 2.0
 
 def lower_lows(spectrogram: Tensor, config: SpectrogramConfig, gain_db: float, sample_rate: int) -> Tensor:
     """A gain on what lies below 1 kHz in a response (B, 2, F, N): all of it up to 0.7 kHz, nothing from 1.4 kHz on."""
-    if not gain_db:
-        return spectrogram
     frequency = torch.linspace(0, sample_rate / 2, spectrogram.shape[2], device=spectrogram.device)
     share = _below(frequency, _LOW_HZ)
     lowered = spectrogram * 10 ** (config.power * gain_db * share[:, None] / 20)

@@ -19,7 +19,7 @@ from mvsd.errors import ConfigError, MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
 from mvsd.intelligibility import IntelligibilityLoss
 from mvsd.model_file import load_module, save_module
-from mvsd.networks.envelope import EnergyEnvelope, decay_distance
+from mvsd.networks.envelope import EnergyEnvelope
 from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.sampling import sample
@@ -156,20 +156,17 @@ class Converter(nn.Module, Blockwise):
             losses["level"] = (_level(estimate) / _level(target / level)).log10().square()[:, 0]
         return losses
 
-    def envelope_losses(self, rir: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        """What the energy envelope that the scene predicts gets wrong: (B, R), (B, L, D) -> "envelope", "decay", (B,).
+    def envelope_loss(self, rir: Tensor, tokens: Tensor) -> Tensor:
+        """Squared error of the energy envelope that the scene predicts, in units of 20 dB: (B, R), (B, L, D) -> (B,).
 
-        They need no diffusion: of all that is learned here they cost least and say most about the photo. "envelope" is
-        the squared error in units of 20 dB, "decay" is of `decay_distance`, with the gain on the lows that a draw will
-        get. Raises ValueError where the converter generates speech.
+        It needs no diffusion: of all that is learned here it costs least and says most about the photo. Raises
+        ValueError where the converter generates speech.
         """
         if self.envelope is None:
             raise ValueError("only a converter that generates a response predicts its envelope")
-        measured, expected = self.spectrogram.encode(_late(rir)), self.envelope(tokens)
-        error: Tensor = expected - self.envelope.measure(measured)
-        drawn = self._lower_lows(self.envelope.spectrogram_of(expected))
-        decay = decay_distance(drawn, measured, self.config.spectrogram)
-        return {"envelope": error.square().mean((1, 2)), "decay": decay}
+        measured = self.envelope.measure(self.spectrogram.encode(_late(rir)))
+        error: Tensor = self.envelope(tokens) - measured
+        return error.square().mean((1, 2))
 
     def forward(
         self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "last"
@@ -328,11 +325,11 @@ class Converter(nn.Module, Blockwise):
             if self.config.envelope_pull:
                 expected = self.envelope(condition.tokens)
                 spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
-            spectrogram = self._lower_lows(spectrogram)
+            if self.config.low_gain_db:
+                spectrogram = lower_lows(
+                    spectrogram, self.spectrogram.config, self.config.low_gain_db, SAMPLE_RATE
+                )
         return spectrogram
-
-    def _lower_lows(self, spectrogram: Tensor) -> Tensor:
-        return lower_lows(spectrogram, self.config.spectrogram, self.config.low_gain_db, SAMPLE_RATE)
 
     def _evaluating(self) -> _Evaluating:
         return _Evaluating(self)

@@ -22,20 +22,20 @@ from mvsd.networks.scene_depth import SceneDepth
 from mvsd.spectrogram import magnitude
 
 CONVERTERS = ("reverberator", "dereverberator")
-WEIGHTED = ("style", "different", "added", "words", "level", "envelope", "decay", "depth", "cycle", "made")
+WEIGHTED = ("style", "different", "added", "words", "level", "envelope", "depth", "cycle", "made")
 
 
 @dataclass(frozen=True)
 class MutualConfig:
     """Weights of the loss terms, and how the loop is run.
 
-    L_total = diffusion + style L_sty + different + added + words + level + envelope + decay + depth + cycle L_m + made;
-    the paper gives no weights, and has only the diffusion, L_sty and L_m. `depth` asks the scene encoders for the
-    distances that a scene's depth map knows (`SceneDepth`), which no converter uses: it teaches them to see. `made` is
-    what a converter learns from pairs whose source its partner made and whose target is real (Sennrich et al. 2016,
-    "back-translation"): the dereverberator its supervised losses on dry rows made wet, the reverberator the energies of
-    wet rows made dry. It anchors what the cycle alone lets drift. `scene_dropout` is the share of rows that see no
-    photo, `loop_steps` the sampling steps of an estimate inside the loop, of which the last carries the gradient.
+    L_total = diffusion + style L_sty + different + added + words + level + envelope + depth + cycle L_m + made; the
+    paper gives no weights, and has only the diffusion, L_sty and L_m. `depth` asks the scene encoders for the distances
+    that a scene's depth map knows (`SceneDepth`), which no converter uses: it teaches them to see. `made` is what a
+    converter learns from pairs whose source its partner made and whose target is real (Sennrich et al. 2016, "back-
+    translation"): the dereverberator its supervised losses on dry rows made wet, the reverberator the energies of wet
+    rows made dry. It anchors what the cycle alone lets drift. `scene_dropout` is the share of rows that see the null
+    scene, `loop_steps` the sampling steps of an estimate inside the loop, of which the last carries the gradient.
     `start_share` is the share of rows in which a bridge is trained at time 1, where sampling starts and where all is
     still to be found out, and `reverberator_share` that of the pairs which teach the reverberator's diffusion: a
     response is learned sooner than speech, and its envelope, which all pairs teach, says most of what a photo knows.
@@ -48,7 +48,6 @@ class MutualConfig:
     words: float = 0.0
     level: float = 0.0
     envelope: float = 0.3
-    decay: float = 0.0
     depth: float = 0.0
     cycle: float = 0.2
     made: float = 0.0
@@ -127,8 +126,8 @@ class MutualLearning(nn.Module):
             terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
             if converter.generates_response:
                 pairs = slice(0, batch.num_paired)
-                losses = converter.envelope_losses(batch.rir[pairs], tokens[name][pairs])
-                terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
+                envelope = converter.envelope_loss(batch.rir[pairs], tokens[name][pairs])
+                terms[f"{name}/envelope"] = envelope.mean()
         return terms
 
     def cycle_losses(self, batch: Batch, tokens: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ from mvsd.spectrogram import SpectrogramConfig
 NUM_BANDS = 7
 _FRAMES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 _CENTRE_DB, _SPREAD_DB, _FLOOR_DB = -45.0, 20.0, -100.0
-_DECAY_DB = 25.0
 
 
 class EnergyEnvelope(nn.Module):
@@ -57,34 +56,10 @@ class EnergyEnvelope(nn.Module):
         change_db = share * _SPREAD_DB * self.expand(expected - self.measure(spectrogram))
         return spectrogram * 10 ** (self.spectrogram.power * change_db / 20)
 
-    def spectrogram_of(self, envelope: Tensor) -> Tensor:
-        """An envelope (B, K, M) -> a compressed spectrogram (B, 2, F, N) that has it, all phases 0."""
-        level_db = _CENTRE_DB + _SPREAD_DB * self.expand(envelope)
-        real = self.spectrogram.scale * 10 ** (self.spectrogram.power * level_db / 20)
-        return torch.cat([real, torch.zeros_like(real)], dim=1)
-
     def expand(self, envelope: Tensor) -> Tensor:
         """(B, K, M) -> (B, 1, F, N), linear between the centres of the cells."""
         expanded = self.get_buffer("bins_of_bands") @ envelope @ self.get_buffer("frames_of_spans").T
         return expanded[:, None]
-
-
-def decay_distance(estimate: Tensor, target: Tensor, config: SpectrogramConfig) -> Tensor:
-    """How differently two responses without direct sound decay, their compressed spectrograms (B, 2, F, N) -> (B,).
-
-    In units of 20 dB: the difference of their energies, plus the mean difference of what is left of each (Schroeder
-    1965) down to 25 dB below the target's. An envelope in decibels, learned by squared error, is the mean of what may
-    be, and a mean of decibels has too little energy; this is least at the median of the energy, and of its decay.
-    """
-    energies = [
-        (sound / config.scale).square().sum(1).pow(1 / config.power).sum(1) for sound in (estimate, target)
-    ]
-    left_db = [10 * (energy.flip(1).cumsum(1).flip(1) + 1e-20).log10() for energy in energies]
-    difference = left_db[0] - left_db[1]
-    counts = left_db[1] > left_db[1][:, :1] - _DECAY_DB
-    shape = (difference - difference[:, :1]).abs().mul(counts).sum(1) / counts.sum(1)
-    distance: Tensor = (difference[:, 0].abs() + shape) / _SPREAD_DB
-    return distance
 
 
 def _cells(edges: Tensor, size: int) -> Tensor:
