@@ -124,6 +124,10 @@ class TestConfig:
             ("schedule.warmup_steps=-1", "warmup_steps is -1; it must be 0 or more"),
             ("optimizer.learning_rate=0", "must be above 0"),
             ("seed", "not key=value"),
+            (
+                'reverberator={generates="response", path="noise", num_taps=0, num_samples=4096, overlap=0}',
+                r"reverberator\.num_samples is 4096, data\.rir_samples 24576",
+            ),
         ],
     )
     def test_wrong_keys_and_types(self, tmp_path: Path, override: str, message: str) -> None:

@@ -140,6 +140,16 @@ class TrainConfig:
     device: Literal["auto", "cpu"] = "auto"
     num_threads: int = 0
 
+    def __post_init__(self) -> None:
+        """Check what the parts must share; raises ConfigError."""
+        for name in ("reverberator", "dereverberator"):
+            converter: ConverterConfig = getattr(self, name)
+            if converter.generates == "response" and converter.num_samples != self.data.rir_samples:
+                raise ConfigError(
+                    f"{name}.num_samples is {converter.num_samples}, data.rir_samples {self.data.rir_samples}: "
+                    "the response that is generated must be as long as those it learns from; set both to the same"
+                )
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a TOML file of differences from the defaults; ``extends = "base.toml"`` starts from another one.
