@@ -19,29 +19,36 @@ import torch
 from torch.nn import functional
 
 from mvsd.converter import Converter, load
+from mvsd.data.example import Example
 from mvsd.data.shards import Shards
 from mvsd.scene import Scene
 
 ROWS = 32
 
 
+def response(example: Example, converter: Converter) -> torch.Tensor:
+    """The room's response (R,) at the length that the converter draws."""
+    assert example.rir is not None
+    rir = torch.from_numpy(example.rir)[: converter.config.num_samples]
+    return functional.pad(rir, (0, converter.config.num_samples - len(rir)))
+
+
 def envelopes(folder: str, converter: Converter) -> dict[bytes, torch.Tensor]:
     """The envelope of each room's response, by its picture."""
     measured = {}
     for example in Shards([folder]):
-        assert example.scene is not None and example.rir is not None
-        rir = torch.from_numpy(example.rir)[None, : converter.config.num_samples].clone()
-        rir = functional.pad(rir, (0, converter.config.num_samples - rir.shape[1]))
-        rir[:, 0] -= 1
-        assert converter.envelope is not None
-        spectrogram = converter.spectrogram.encode(rir)
+        assert example.scene is not None and converter.envelope is not None
+        late = response(example, converter)[None].clone()
+        late[:, 0] -= 1
+        spectrogram = converter.spectrogram.encode(late)
         measured[example.scene.image.tobytes()] = converter.envelope.measure(spectrogram)[0]
     return measured
 
 
 def report_again(folders: list[str], name: str) -> str:
     """A line on rooms that share their pictures."""
-    known = [envelopes(folder, load(name)) for folder in folders]
+    converter = load(name)
+    known = [envelopes(folder, converter) for folder in folders]
     shared = [picture for picture in known[0] if all(picture in rooms for rooms in known)]
     levels = torch.stack([torch.stack([rooms[picture] for picture in shared]) for rooms in known])
     same = levels.var(0).mean().sqrt()
@@ -61,8 +68,7 @@ def report(folder: str, name: str) -> str:
         scenes = {photo: list[Scene | None]() for photo in errors}
         for row, index in enumerate(indices):
             example = rooms.load(index, ("scene", "rir"))
-            rir = torch.from_numpy(example.rir)[: rirs.shape[1]]
-            rirs[row, : len(rir)] = rir
+            rirs[row] = response(example, converter)
             other = rooms.load((index + len(rooms) // 2) % len(rooms), ("scene",))
             for photo, scene in (("right", example.scene), ("none", None), ("wrong", other.scene)):
                 scenes[photo].append(scene)
