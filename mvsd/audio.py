@@ -18,7 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mvsd.audio_writer import AudioWriter
-from mvsd.errors import AudioFileError
+from mvsd.errors import AudioFileError, MvsdError
 
 __all__ = [
     "AudioReader",
@@ -33,6 +33,7 @@ __all__ = [
 
 Waveform = NDArray[np.float32]
 
+HIGHEST_RATE = 384_000  # Hz, of any file: more is no sound, and would cost memory in proportion
 _MAX_BLOCK_VALUES = 2**24  # 64 MiB, whatever rate or channel count a header claims
 _MAX_SAMPLES = 2**62  # libsndfile's length of a stream that states none is a little less than 2**63
 _UNRECOGNISED = (1, 4)  # libsndfile's codes for an unknown format and an unknown encoding
@@ -95,11 +96,13 @@ class AudioReader:
         self._file = _open_with_soundfile(self.path)
         if self._file is None:
             self._probe_with_pyav()
+            require_rate(self.path, self.sample_rate, AudioFileError)
             return
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.container, self.subtype = self._file.format, self._file.subtype
         self.num_samples = self._file.frames
         try:
+            require_rate(self.path, self.sample_rate, AudioFileError)
             _require_whole(self.path, self._file)
         except AudioFileError:
             self._file.close()
@@ -178,6 +181,14 @@ class AudioReader:
             promised = _pyav_duration(container)
         if promised is not None and end < promised - _DURATION_TOLERANCE:
             raise _truncated(self.path, f"{promised:.2f} s", f"only {end:.2f} s can be read")
+
+
+def require_rate(path: Path, sample_rate: int, error_class: type[MvsdError]) -> None:
+    """Raise `error_class` for a file whose rate is beyond `HIGHEST_RATE`."""
+    if sample_rate > HIGHEST_RATE:
+        raise error_class(
+            f"{path}: its header claims {sample_rate} Hz; at most {HIGHEST_RATE} Hz can be read; export it again"
+        )
 
 
 def _truncated(path: Path, promised: str, found: str) -> AudioFileError:

@@ -59,6 +59,15 @@ def open_input(path: Path) -> Any:
         raise VideoFileError(f"{path}: {came}; fetch or export it again") from error
 
 
+def has_pictures(path: Path) -> bool:
+    """Whether a file shows moving pictures, whatever its name says."""
+    try:
+        with open_input(path) as container:
+            return picture_of(container) is not None
+    except VideoFileError:
+        return False
+
+
 def picture_of(container: Any) -> Any | None:
     """The first stream of moving pictures, None where there is none; a cover is not one."""
     return next((stream for stream in container.streams.video if not is_cover(stream)), None)

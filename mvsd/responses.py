@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from mvsd.acoustics import decay_time, drr_db
 from mvsd.amount import response_of
-from mvsd.audio import AudioWriter, resample
+from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
 from mvsd.blockwise import CORE_RATE, BlockConverter
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import extend_response
 from mvsd.scene import Scene
 
-RATE_RANGE = (8000, 384_000)  # Hz
+RATE_RANGE = (8000, HIGHEST_RATE)  # Hz
 MAX_SECONDS = 60.0
 
 _FADE_SECONDS = 0.01

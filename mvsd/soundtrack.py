@@ -8,6 +8,7 @@ silence. So sample n is heard at n / rate seconds, whatever the container, and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.audio import resample_blocks
-from mvsd.container import open_input
+from mvsd.audio import AudioReader, require_rate, resample_blocks
+from mvsd.container import WITHOUT_PICTURES, has_pictures, open_input
 from mvsd.errors import VideoFileError
 
 Waveform = NDArray[np.float32]
@@ -68,6 +69,7 @@ class Soundtrack:
             sound = container.streams.audio[0].codec_context
             self.sample_rate, self.channels = sound.sample_rate, sound.channels
             self.layout, self.codec = sound.layout.name, sound.name
+            require_rate(self.path, self.sample_rate, VideoFileError)
             self.seconds = None if container.duration is None else container.duration / 1e6
 
     def blocks(self) -> Iterator[Waveform]:
@@ -122,6 +124,19 @@ class Soundtrack:
                 raise VideoFileError(
                     f"{self.path}: its sound is damaged after {float(end):.2f} s; fetch or export it again"
                 ) from error
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[AudioReader | Soundtrack]:
+    """Any recording as it will be converted: that of a video, whatever its name says, on the video's clock.
+
+    Raises `AudioFileError` and `VideoFileError` as these readers do.
+    """
+    if has_pictures(path) or path.suffix.lower() in WITHOUT_PICTURES:
+        yield Soundtrack(path)
+    else:
+        with AudioReader(path) as reader:
+            yield reader
 
 
 def _num_played(frame: Any, stream: Any) -> int:

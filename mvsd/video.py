@@ -19,7 +19,16 @@ import numpy as np
 
 from mvsd.audio_writer import stop_signals_raise, sync
 from mvsd.blockwise import BlockConverter
-from mvsd.container import add_copy, format_of, is_container, keepable, open_input, require_usable, timescale
+from mvsd.container import (
+    add_copy,
+    format_of,
+    is_container,
+    is_video,
+    keepable,
+    open_input,
+    require_usable,
+    timescale,
+)
 from mvsd.errors import NotMeasurable, OutputExistsError, VideoFileError
 from mvsd.files import ConversionReport, convert_file
 from mvsd.level import Level, Meter, level_meter
@@ -103,7 +112,7 @@ def convert_video(
     codec = codec_for(format_of(output), sound.codec)
     bar = _Bar(sound.seconds, progress)
     changes: list[float] = []
-    if scene is None and watch:
+    if scene is None and watch and is_video(output):
         bar.num_parts = 2
         converter = SceneTrack(converter, _noted(find_shots(source, bar.watched), changes))
     target = Path(os.path.realpath(output))  # a link keeps pointing to its file
@@ -121,7 +130,7 @@ def convert_video(
             raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
         gain = min(_level_gain(source, level, before, after), 1 / max(spool.peak, 1e-9))
         with _whole(target) as temporary:
-            _write(source, temporary, format_of(output), sound, spool.blocks(gain))
+            _write(source, temporary, format_of(output), sound, spool, gain)
             _require_free(output, force)
     return VideoReport(
         spool.num_samples / sound.sample_rate,
@@ -129,7 +138,7 @@ def convert_video(
         sound.channels,
         codec,
         20 * math.log10(gain),
-        tuple(changes),
+        tuple(time for time in changes if time < spool.num_samples / sound.sample_rate),
         tuple(dropped),
     )
 
@@ -163,9 +172,9 @@ def _require_free(output: Path, force: bool) -> None:
 
 
 def _write(
-    source_path: Path, output_path: Path, output_format: str, sound: Soundtrack, blocks: Iterable[np.ndarray]
+    source_path: Path, output_path: Path, output_format: str, sound: Soundtrack, spool: _Spool, gain: float
 ) -> None:
-    """The source's streams, its first sound replaced by blocks (C, n), into a new file."""
+    """The source's streams, its first sound replaced by the spool's, into a new file."""
     import av
 
     options = {}
@@ -189,8 +198,8 @@ def _write(
                     encoder.stream.metadata.update(tags)
                 else:
                     copies[stream.index] = add_copy(output, stream)
-            copied = _copied_packets(source_path, source, kept)
-            for packet in heapq.merge(copied, encoder.packets(blocks), key=_clock):
+            copied = _copied_packets(source_path, source, kept, spool.num_samples / sound.sample_rate)
+            for packet in heapq.merge(copied, encoder.packets(spool.blocks(gain)), key=_clock):
                 if packet.stream_index in copies and packet.stream is not encoder.stream:
                     packet.stream = copies[packet.stream_index]
                 output.mux(packet)
@@ -200,8 +209,8 @@ def _add_sound(output: Any, sound: Soundtrack, output_format: str) -> Encoder:
     return Encoder(output, codec_for(output_format, sound.codec), sound.sample_rate, sound.layout)
 
 
-def _copied_packets(path: Path, source: Any, streams: list[Any]) -> Iterator[Any]:
-    """The packets of these streams. Raises `VideoFileError` where the file breaks off."""
+def _copied_packets(path: Path, source: Any, streams: list[Any], seconds: float) -> Iterator[Any]:
+    """The packets of these streams; raises `VideoFileError` where they and the `seconds` of sound break off early."""
     import av
 
     end = 0.0
@@ -215,6 +224,7 @@ def _copied_packets(path: Path, source: Any, streams: list[Any]) -> Iterator[Any
     except av.FFmpegError as error:
         raise VideoFileError(f"{path}: damaged after {end:.2f} s; fetch or export it again") from error
     promised = 0 if source.duration is None else source.duration / 1e6
+    end = max(end, seconds)  # the sound may go on when the pictures have ended
     if streams and end < promised - _MISSING_SECONDS:
         raise VideoFileError(
             f"{path}: cut short: {promised:.2f} s are promised, {end:.2f} s are there; fetch or export it again"

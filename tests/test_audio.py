@@ -64,6 +64,14 @@ def encode(
         container.mux(stream.encode(None))
 
 
+@pytest.mark.parametrize("rate", [2_000_000_000, 384_001])
+def test_a_rate_beyond_belief_is_refused(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(100), rate)
+    with pytest.raises(AudioFileError) as error:
+        AudioReader(tmp_path / "a.wav")
+    assert f"claims {rate} Hz; at most 384000 Hz" in only_line(error, tmp_path / "a.wav")
+
+
 # -------------------------------------------------------------------------------------------- reading
 
 

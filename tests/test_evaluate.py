@@ -108,6 +108,17 @@ def test_the_wrong_photo_skips_the_same_room() -> None:
     assert make_clip([example(0, scene=None)], 0, "reverberation").wrong_scene is None
 
 
+def test_the_wrong_photo_is_never_that_of_a_damaged_example() -> None:
+    class Damaged(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            if index == 2:
+                raise DataError("damaged")
+            return super().__getitem__(index)
+
+    examples = Damaged(example(i) for i in range(4))
+    assert make_clip(examples, 0, "reverberation").wrong_scene.image[0, 0, 0] == 60
+
+
 def test_an_example_without_a_source_is_refused_and_a_built_source_is_not_dry() -> None:
     with pytest.raises(DataError, match="no dry voice.*--speech"):
         make_clip([example(0, anechoic=None)], 0, "reverberation")
@@ -307,6 +318,16 @@ def test_a_damaged_clip_is_a_failure_of_every_row(tmp_path: Path, monkeypatch: p
     assert records[4].scores.values["stft_distance"] > 0
 
 
+def test_a_damaged_file_is_a_failure_of_its_clip(tmp_path: Path) -> None:
+    (tmp_path / "reverberant").mkdir()
+    for index in range(3):
+        soundfile.write(tmp_path / "reverberant" / f"{index}.wav", voice(index), RATE)
+    (tmp_path / "reverberant" / "1.wav").write_bytes(b"RIFF, but nothing else")
+    records = evaluate(settings(tmp_path, Untouched(), metrics=()), tmp_path / "out")
+    assert [bool(record.scores.values) for record in records] == [True, False, True]
+    assert "1.wav" in records[1].scores.failures["dnsmos"]
+
+
 def test_columns_are_those_that_the_data_allow(tmp_path: Path, data: Path) -> None:
     write_shards([example(0, anechoic=None, rir=None)], tmp_path / "wet", prefix="x")
     wet_only = settings(tmp_path / "wet", Untouched(), metrics=())
@@ -326,6 +347,8 @@ def test_metrics_with_options_and_unknown_names(data: Path) -> None:
         ("pesq", "pesq_wb"),
         ("wer:colour=red", "no option 'colour'"),
         ("eer:x=1", "no option 'x'"),
+        ("eer:waveform=x", "no option 'waveform'"),
+        ("pesq_wb:sample_rate=8000", "no option 'sample_rate'"),
     ):
         with pytest.raises(MvsdError, match=says):
             settings(data, metrics=(name,))
@@ -350,8 +373,11 @@ def test_nothing_is_computed_twice_and_everything_that_matters_computes_anew(dat
     assert num_new(metrics=("stft_distance",)) == 12
     assert num_new(systems=(Untouched(), Model("damper", "damper:Damper", steps=2))) == 4
     assert num_new(limit=2) == 6
-    (code / "damper.py").write_text(DAMPER + "\n# another version\n")
+    (code / "damper.py").write_text(DAMPER.replace("0.001", "0.00223"))
     assert num_new() == 4
+    second = evaluate(settings(data), folder)
+    assert [a == b for a, b in zip(first, second, strict=True)] == [r.system != "damper" for r in first]
+    (code / "damper.py").write_text(DAMPER)
     damaged = next(path for path in times if "untouched" in path.parent.name)
     damaged.write_text("[{")
     assert evaluate(settings(data), folder) == first

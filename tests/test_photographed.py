@@ -66,6 +66,18 @@ def test_a_box_is_measured(yaw_deg: float, pitch_deg: float) -> None:
     assert room.source[2] < room.height
 
 
+def test_the_depth_of_a_scene_is_along_the_ray() -> None:
+    wall = Photographed(
+        "wall", np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 2.0, np.float32), np.zeros((48, 64), int)
+    )
+    wall.depth[0, 0] = 0
+    depth = wall.scene.depth
+    assert depth is not None and depth.dtype == np.float32
+    slope = np.array([31.5, 23.5]) / (FOCAL_SHARE * 64)
+    assert depth[24, 32] == pytest.approx(2, rel=1e-3) and depth[0, 0] == 0
+    assert depth[-1, -1] == pytest.approx(2 * np.sqrt(1 + slope @ slope), rel=1e-6)
+
+
 def test_the_ceiling_gives_the_height_above_a_camera_at_1_4_m() -> None:
     assert photographed_room(box_photo(pitch_deg=8.0), seed=1).height == pytest.approx(
         1.4 + SIZE[2] - CAMERA[2], abs=0.05

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mvsd.acoustics import decay_time, drr_db
+from mvsd.data.example import Example
+from mvsd.data.shards import Shards
 from mvsd.errors import ConfigError
 from mvsd.simulation import simulate as simulate_module
 from mvsd.simulation import sound
@@ -161,6 +164,18 @@ def test_panorama_goes_around_clockwise(uniform: Material) -> None:
     assert [back, left, front, right] == pytest.approx([3.7, 4.0 - 2.8, 5.0 - 3.7, 2.8], rel=0.1)
 
 
+def test_a_picture_is_as_sharp_as_a_large_one_that_was_shrunk() -> None:
+    room = sample_room(5)  # seen in a photo
+
+    def sharpness(image: np.ndarray) -> float:
+        grey = image.mean(axis=-1)
+        return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
+
+    small, large = render(room, width=64, height=48)[0], render(room, width=256, height=192)[0]
+    shrunk = np.asarray(Image.fromarray(large).resize((64, 48), Image.Resampling.BILINEAR))
+    assert sharpness(small) == pytest.approx(sharpness(shrunk), rel=0.15)  # a box filter: 26 % too sharp
+
+
 # ------------------------------------------------------------------------------------------------- sound
 
 
@@ -229,7 +244,7 @@ def test_a_carpet_shortens_the_decay() -> None:
 
 def test_a_room_is_a_function_of_seed_split_and_index() -> None:
     first, second = (simulate_room(3, seed=5, population="homes") for _ in range(2))
-    assert first.key == "train-5-000003"
+    assert first.key == "train-homes-5-000003"
     assert (
         first.rir is not None
         and second.rir is not None
@@ -303,6 +318,28 @@ def test_shards_resume(tmp_path: Path) -> None:
     )
     assert paths[0].stat().st_mtime_ns == written
     assert seen == [1, 1]
+
+
+def test_more_rooms_take_the_place_of_fewer_and_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate_module, "ROOMS_PER_SHARD", 2)
+    monkeypatch.setattr(simulate_module, "simulate_room", _blank)
+    for num_rooms, names in (
+        (1, ["test-0-000000-000001-000000.tar"]),
+        (3, ["test-0-000000-000002-000000.tar", "test-0-000002-000003-000000.tar"]),
+        (1, ["test-0-000000-000002-000000.tar", "test-0-000002-000003-000000.tar"]),
+    ):
+        simulate_rooms(tmp_path, num_rooms, jobs=1, split="test")
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+    simulate_rooms(tmp_path, 1, jobs=1, split="test", population="homes")
+    simulate_rooms(tmp_path, 1, jobs=1, split="test", image_scale=2)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert Shards(tmp_path / names[0]).keys == ["test-0-000000", "test-0-000001"]
+
+
+def _blank(index: int, *, seed: int, split: str, **_: object) -> Example:
+    return Example(f"{split}-{seed}-{index:06d}", None, None, None, np.eye(1, 9, dtype=np.float32)[0], 16_000)
 
 
 def test_arguments_out_of_range() -> None:

@@ -273,8 +273,23 @@ def test_a_turned_picture_stays_turned(tmp_path: Path) -> None:
 def test_sound_in_a_videos_container_without_pictures(tmp_path: Path) -> None:
     sound = noise(30_000)
     source = make_video(tmp_path / "in.m4a", Kind(".m4a", "", "aac"), sounds=[(0, sound)])
-    convert_video(Gain(), source, tmp_path / "out.m4a", watch=False)
+    convert_video(Gain(), source, tmp_path / "out.m4a")
     assert abs(delay(sound[0], heard(tmp_path / "out.m4a", RATE)[0])) < 0.1
+
+
+@pytest.mark.parametrize("kind", [MP4, MOV, MKV], ids=lambda kind: kind.suffix[1:])
+def test_sound_may_outlast_the_pictures(tmp_path: Path, kind: Kind) -> None:
+    source = make_video(tmp_path / f"in{kind.suffix}", kind, pictures(25), None, [(0, noise(6 * RATE))])
+    report = convert_video(Gain(), source, tmp_path / f"out{kind.suffix}", watch=False)
+    assert report.seconds == pytest.approx(6, abs=0.05)
+    assert packets(tmp_path / f"out{kind.suffix}") == packets(source)
+
+
+def test_pictures_may_outlast_the_sound(tmp_path: Path) -> None:
+    shown = [*pictures(50), *(255 - frame for frame in pictures(25, seed=9))]
+    source = make_video(tmp_path / "in.mp4", MP4, shown, None, [(0, noise(RATE))])
+    report = convert_video(Gain(), source, tmp_path / "out.mp4")
+    assert report.changes == ()  # what is seen after the last sound has no part in it
 
 
 def test_a_loud_result_is_lowered_and_reported(tmp_path: Path) -> None:

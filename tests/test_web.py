@@ -17,12 +17,13 @@ import soundfile
 import typer
 from conftest import Models as ModelFiles
 from PIL import Image
+from videos import Kind, make_video, noise, pictures
 
 from mvsd.audio import load_audio, save_audio
 from mvsd.cli import app, main
 from mvsd.errors import MissingExtraError, MvsdError
 from mvsd.example import SAMPLES
-from mvsd.level import LoudnessMeter
+from mvsd.level import Level, LoudnessMeter
 from mvsd.report import Quantity, Report
 from mvsd.web.app import serving
 from mvsd.web.inputs import Inputs
@@ -196,6 +197,37 @@ def write_with_av(path: Path, codec: str, *, seconds: float, with_pictures: bool
         container.mux(sound.encode())
 
 
+def test_the_limit_counts_what_a_video_makes_of_its_sound(tmp_path: Path) -> None:
+    kind = Kind(".mkv", "libx264", "flac")
+    late = make_video(tmp_path / "late.mkv", kind, pictures(5), None, [(40.0, noise(RATE))], RATE)
+    long = make_video(
+        tmp_path / "long.mkv", kind, pictures(5), 128_000 * np.arange(5), [(0, noise(RATE))], RATE
+    )
+    for path in (late, long):
+        with pytest.raises(MvsdError, match="longer than the 20 s"):
+            describe_source(path, LIMITS)
+
+
+def test_before_and_after_of_a_video_are_on_one_clock(tmp_path: Path, files: Path, models: Models) -> None:
+    kind = Kind(".mkv", "libx264", "flac")
+    make_video(files / "clip.mkv", kind, pictures(25), None, [(0.5, noise(RATE))], RATE)
+    made = convert(
+        settings_in(files, "dereverb", source=files / "clip.mkv"), models, files / "results", LIMITS
+    )
+    prepare_listening(files / "clip.mkv", made.output, tmp_path)
+    before, after = (load_audio(tmp_path / f"listen-{name}.wav")[0] for name in ("before", "after"))
+    assert before.shape == after.shape == (1, RATE * 3 // 2)
+    assert not before[:, : RATE // 2 - 1].any()
+
+
+@pytest.mark.parametrize(
+    ("level", "says"), [("keep", "lowered by 2.0 dB"), ("peak", "a gain of -2.0 dB for the level (p")]
+)
+def test_a_gain_is_said_for_what_it_is(files: Path, models: Models, level: Level, says: str) -> None:
+    made = convert(settings_in(files, "reverb", level=level), models, files / "results", LIMITS)
+    assert says in replace(made, report=replace(made.report, gain_db=-2.0)).summary()
+
+
 # -------------------------------------------------------------------------------------- how it is listened to
 
 
@@ -321,6 +353,15 @@ def test_a_job_can_be_stopped(tmp_path: Path, files: Path, models: Models) -> No
         convert(settings, models, job.folder, LIMITS, job.watched(progress))
     assert len(shares) == 1 and 0 < shares[0] < 1
     assert not list((tmp_path / "root" / "results").iterdir())
+
+
+def test_a_job_that_is_stopped_late_leaves_the_results_before_it(tmp_path: Path) -> None:
+    visitors = Visitors(tmp_path)
+    with visitors.job("a") as first:
+        pass
+    with pytest.raises(Stopped), visitors.job("a") as second:
+        visitors.stop("a")
+    assert first.folder.is_dir() and not second.folder.exists()
 
 
 def test_errors_tell_no_folders_of_the_server(tmp_path: Path) -> None:

@@ -43,6 +43,15 @@ class Format(str, Enum):
     html = "html"
 
 
+def _free(page: Path | None) -> Path | None:
+    """The folder for the site, if a site may be there: it is written last, and said first."""
+    from mvsd.evaluation.page import require_free
+
+    if page is not None:
+        require_free(page)
+    return page
+
+
 _Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 _Task = Annotated[Task | None, typer.Option(help="What the systems do.")]
 _Data = Annotated[
@@ -84,7 +93,10 @@ _Metrics = Annotated[
 _Where = Annotated[Device, typer.Option(help="Where models compute.")]
 _Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")]
 _Format = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
-_Page = Annotated[Path | None, typer.Option(metavar="DIR", help="Also write a site with every sound.")]
+_Page = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", callback=_free, help="Also write a site with every sound."),
+]
 _Scenes = Annotated[int, typer.Option(min=1, metavar="N", help="How many clips the site has.")]
 _Votes = Annotated[
     list[Path] | None,

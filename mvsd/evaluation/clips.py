@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mvsd.acoustics import convolve
 from mvsd.data.example import Example, Examples
 from mvsd.data.speech import Speech
-from mvsd.errors import DataError
+from mvsd.errors import DataError, MvsdError
 from mvsd.evaluation.metrics import Task
 from mvsd.scene import Scene
 
@@ -153,7 +153,10 @@ def _wrong_scene(examples: Sequence[Example], index: int, example: Example) -> S
         return None
     room = _room(example)
     for distance in range(min(len(examples), _MAX_TRIES)):
-        other = examples[(index + len(examples) // 2 + distance) % len(examples)]
+        try:
+            other = examples[(index + len(examples) // 2 + distance) % len(examples)]
+        except MvsdError:
+            continue  # what is wrong with it is said where it is a clip of its own
         if other.scene is not None and _room(other) != room:
             return other.scene
     return None

@@ -1,9 +1,9 @@
 """Systems on a data set: every clip, every row, every metric, in several processes, and again where it stopped.
 
 The record of a clip is written whole into ``FOLDER/records/SYSTEM-FINGERPRINT/``, and taken from there when the same
-is asked for again. The fingerprint covers all that a figure depends on: data, speech, system, metrics, seed, the
-versions of the libraries and this package's own code. So a run that was killed goes on, another setting computes anew,
-and a further system leaves the others' records as they are.
+is asked for again. The fingerprint covers all that a figure depends on: data, speech, system, metrics, seed, weights,
+the versions of the libraries and this package's own code. So a run that was killed goes on, another setting computes
+anew, and a further system leaves the others' records as they are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mvsd.evaluation.clips import Clip, Waveform
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import System, UnusableError, tree_identity
+from mvsd.evaluation.systems import System, UnusableError, file_digest, shipped_weights, tree_identity
 from mvsd.evaluation.table import Record
 
 _FATAL = (MissingExtraError, ModelFileError, UnusableError)  # of the whole run, not of one clip
@@ -172,6 +172,8 @@ def _common_identity(settings: Settings) -> dict[str, Any]:
     facts["data"] = settings.data if is_remote else tree_identity(Path(settings.data))
     facts["speech"] = tree_identity(Path(settings.speech)) if settings.speech else ""
     facts["metrics"] = [*settings.chosen_metrics, settings.voice_options]
+    facts["files"] = {path: tree_identity(Path(path)) for path in settings.option_files}
+    facts["weights"] = {name: file_digest(shipped_weights(name)) for name in settings.weights_beside}
     facts["versions"] = library_versions()
     facts["code"] = _code_identity()
     return facts

@@ -88,8 +88,7 @@ def write_page(
         OutputExistsError: the folder holds something else.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
-        raise OutputExistsError(f"{folder} holds something other than a page; choose another folder")
+    require_free(folder)
     num_clips = len(open_examples(results.settings))
     indices = sorted({int(i) for i in np.linspace(0, num_clips - 1, min(num_scenes, num_clips)).round()})
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -114,6 +113,14 @@ def write_page(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return test
+
+
+def require_free(folder: Path) -> None:
+    """Raise OutputExistsError where a page would replace something else."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"{folder} is a file; give a folder for the page")
+    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
+        raise OutputExistsError(f"{folder} holds something other than a page; choose another folder")
 
 
 # ---------------------------------------------------------------------------------------- one scene

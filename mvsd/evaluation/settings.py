@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from mvsd.data.avspeech import AcousticAVSpeech
@@ -13,10 +14,10 @@ from mvsd.data.datasets import open_dataset, recognise
 from mvsd.data.example import Example
 from mvsd.data.protocols import ProtocolName
 from mvsd.data.speech import Speech
-from mvsd.errors import DataError, MvsdError
+from mvsd.errors import AudioFileError, DataError, MvsdError, PhotoError
 from mvsd.evaluation.clips import Clip, SpeechInRooms, make_clip
 from mvsd.evaluation.metrics import Metric, Task, choose, speaker_embedding
-from mvsd.evaluation.systems import SHIPPED_FOR, System
+from mvsd.evaluation.systems import SHIPPED_FOR, System, open_converter
 
 EER = "eer"  # of all clips together; asked for by name
 _FIRST = 8  # clips that say what the others know
@@ -65,7 +66,12 @@ class Settings:
                 (found[text],) = choose(self.task, [name]).values()
                 function = found[text].function
             for key in options:
-                if key not in inspect.signature(function).parameters:
+                known = inspect.signature(function).parameters.get(key)
+                if (
+                    known is None
+                    or not str(known.annotation).startswith("str")
+                    or known.default is known.empty
+                ):
                     raise MvsdError(f"{name} has no option {key!r}; see the definition of the metric")
             if options and text in found:
                 found[text] = found[text].using(**options)
@@ -82,6 +88,21 @@ class Settings:
         asked = [options for name, options in map(_split_options, self.metrics) if name == EER]
         return asked[0] if asked else None
 
+    @property
+    def option_files(self) -> list[str]:
+        """The files and folders that are named in the metrics' options."""
+        values = [value for text in self.metrics for value in _split_options(text)[1].values()]
+        return [value for value in values if Path(value).exists()]
+
+    @property
+    def weights_beside(self) -> list[str]:
+        """The shipped models on which figures rest whatever the systems are: a metric's, and that of the sources."""
+        return ["blind", *([SHIPPED_FOR["dereverberation"]] if self._builds_sources else [])]
+
+    @property
+    def _builds_sources(self) -> bool:
+        return recognise(self.data) == "avspeech" and self.task == "reverberation"
+
 
 @lru_cache(maxsize=2)
 def open_examples(settings: Settings) -> Sequence[Example]:
@@ -90,7 +111,7 @@ def open_examples(settings: Settings) -> Sequence[Example]:
     A reverberator's sources for Acoustic AVSpeech are built with the shipped dereverberator.
     """
     examples: Sequence[Example]
-    if recognise(settings.data) == "avspeech" and settings.task == "reverberation":
+    if settings._builds_sources:
         from mvsd.converter import load
 
         dereverberator = load(SHIPPED_FOR["dereverberation"])
@@ -107,14 +128,18 @@ def open_examples(settings: Settings) -> Sequence[Example]:
 
 
 def forget() -> None:
-    """Look at the data anew: they may have changed since they were last opened."""
+    """Look at data and converters anew: they may have changed since they were last opened."""
+    open_converter.cache_clear()
     open_examples.cache_clear()
     _first_inputs.cache_clear()
 
 
 def load_clip(settings: Settings, index: int) -> Clip:
     """Clip `index`; raises DataError where the example cannot be used."""
-    return make_clip(open_examples(settings), index, settings.task, settings.seed)
+    try:
+        return make_clip(open_examples(settings), index, settings.task, settings.seed)
+    except (AudioFileError, PhotoError) as error:
+        raise DataError(str(error)) from error
 
 
 def known_inputs(clip: Clip) -> dict[str, Any]:

@@ -202,10 +202,10 @@ class Model:
         """Content of the model file, or of the module's."""
         path: Path | None = Path(self.spec)
         if self.spec in SHIPPED:
-            path = Path(__file__).parents[1] / "weights" / f"{self.spec}.safetensors"
+            path = shipped_weights(self.spec)
         elif not self.is_file:
             path = _find_module(self.spec.partition(":")[0])
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
+        content = "" if path is None else file_digest(path)
         return ("model", "" if self.is_file else self.spec, content, self.device, self.steps)
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
@@ -215,7 +215,7 @@ class Model:
             reason = "the clip has no photo" if clip.scene is None else "the data set shows no other room"
             raise NotMeasurable(reason)
         options = {} if self.steps is None else {"steps": self.steps}
-        converter = _load_converter(self.spec, self.device)
+        converter = open_converter(self.spec, self.device)
         try:
             converted = converter.convert(clip.source, clip.sample_rate, scene, seed=clip.seed, **options)
             return np.asarray(converted, np.float32)
@@ -327,8 +327,19 @@ def tree_identity(path: Path) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """Of a file's content; "" where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def shipped_weights(name: str) -> Path:
+    """The model file that comes with mvsd under a name."""
+    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
+
+
 @lru_cache(maxsize=16)
-def _load_converter(spec: str, device: str) -> AudioConverter:
+def open_converter(spec: str, device: str) -> AudioConverter:
+    """The converter of a `Model`, kept until `cache_clear`. Raises ModelFileError, and UnusableError for user code."""
     if spec in SHIPPED or Path(spec).is_file():
         from mvsd.converter import load
 
@@ -337,7 +348,10 @@ def _load_converter(spec: str, device: str) -> AudioConverter:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # where `python -m` would look
     try:
+        is_known = module_name in sys.modules
         found: Any = importlib.import_module(module_name)
+        if is_known and found.__spec__ is not None:
+            found = importlib.reload(found)  # what its file says now, which `Model.identity` is the digest of
         for part in path.split("."):
             found = getattr(found, part)
         converter = found() if isinstance(found, type) else found

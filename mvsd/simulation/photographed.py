@@ -49,7 +49,7 @@ class Photographed:
 
     Attributes:
         image: (H, W, 3) uint8, at the depth's resolution.
-        depth: (H, W) float32 metres, 0 where unknown.
+        depth: (H, W) float32 metres along the camera's axis, 0 where unknown.
         labels: (H, W) classes 0..39.
     """
 
@@ -60,8 +60,8 @@ class Photographed:
 
     @property
     def scene(self) -> Scene:
-        """What a converter sees of it."""
-        return Scene(self.image, self.depth)
+        """What a converter sees of it; the depth there is along the ray."""
+        return Scene(self.image, np.linalg.norm(_points(self.depth), axis=-1).astype(np.float32))
 
 
 def find_photographed(folder: str | Path, split: str) -> list[str]:

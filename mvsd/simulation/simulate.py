@@ -44,7 +44,7 @@ def simulate_rooms(
     image_scale: int = 1,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write ``num_rooms`` simulated rooms to ``folder`` as shards of 250; shards that are there already are kept.
+    """Write ``num_rooms`` simulated rooms to ``folder`` as shards of 250; rooms that are there already are kept.
 
     A room depends only on (seed, split, its index): not on ``jobs``, and no two splits share one.
 
@@ -69,8 +69,8 @@ def simulate_rooms(
     make = partial(
         simulate_room, seed=seed, split=split, population=population, image_scale=image_scale
     )  # fmt: skip
-    name = split if population == "mixed" else f"{split}-{population}"
-    return _write(make, num_rooms, Path(folder), f"{name}-{seed}", jobs, progress)
+    name = f"{_family(split, population)}-{seed}" + (f"-x{image_scale}" if image_scale > 1 else "")
+    return _write(make, num_rooms, Path(folder), name, jobs, progress)
 
 
 def simulate_photographed(
@@ -108,8 +108,13 @@ def simulate_photo(index: int, *, photos: str, names: list[str], seed: int, spli
         measures = _measure(rir)
     except NotMeasurable:
         return None
-    metadata = {**describe(room), **measures, "seed": seed, "split": split, "photo": photo.name}
+    facts = {"seed": seed, "split": split, "photo": photo.name, "simulator": _versions("pyroomacoustics")}
+    metadata = {**describe(room), **measures, **facts}
     return Example(f"{split}-photo-{photo.name}", photo.scene, None, None, rir, SAMPLE_RATE, metadata)
+
+
+def _family(split: str, population: str) -> str:
+    return split if population == "mixed" else f"{split}-{population}"
 
 
 def _write(
@@ -120,18 +125,23 @@ def _write(
     jobs: int | None,
     progress: Progress | None,
 ) -> list[Path]:
-    """Shards of 250 numbers each; those that are there already are kept."""
+    """Shards of 250 numbers each; those that are there already are kept, one with fewer rooms is replaced."""
     paths: list[Path] = []
     with _workers(jobs or os.cpu_count() or 1) as mapped:
         for first in range(0, num_rooms, ROOMS_PER_SHARD):
             indices = range(first, min(first + ROOMS_PER_SHARD, num_rooms))
             prefix = f"{name}-{first:06d}-{indices.stop:06d}"
             path = folder / f"{prefix}-000000.tar"
-            if not path.exists():
+            begun = sorted(folder.glob(f"{name}-{first:06d}-??????-000000.tar"))
+            if not begun or begun[-1] < path:
                 examples = _report(mapped(make, indices), first, num_rooms, progress)
                 write_shards(examples, folder, prefix=prefix, examples_per_shard=ROOMS_PER_SHARD)
-            elif progress is not None:
-                progress(indices.stop, num_rooms)
+                for shorter in begun:
+                    shorter.unlink()
+            else:
+                path = begun[-1]
+                if progress is not None:
+                    progress(indices.stop, num_rooms)
             paths.append(path)
     return paths
 
@@ -200,8 +210,9 @@ def simulate_room(
             "population": population,
             "index": index,
             "replaced": reasons,
+            "simulator": _versions("pyroomacoustics", "mitsuba"),
         }
-        key = f"{split}-{seed}-{index:06d}"
+        key = f"{_family(split, population)}-{seed}-{index:06d}"
         return Example(key, Scene(image, depth), None, None, rir, SAMPLE_RATE, metadata)
     raise NotMeasurable(
         f"room {index} of split {split!r}, seed {seed}: {MAX_ATTEMPTS} attempts failed: {reasons[-1]}"
@@ -240,6 +251,10 @@ def _measure(rir: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _versions(*libraries: str) -> dict[str, str]:
+    return {name: version(name) for name in libraries}
+
+
 def describe(room: Room) -> dict[str, Any]:
     """JSON-able facts about a room: geometry, materials, positions."""
 
@@ -272,5 +287,4 @@ def describe(room: Room) -> dict[str, Any]:
         "camera": {"yaw": round(room.camera.yaw, 4), "pitch": round(room.camera.pitch, 4),
                    "fov_deg": round(room.camera.fov_deg, 2)},
         "room_seed": room.seed,
-        "simulator": {name: version(name) for name in ("pyroomacoustics", "mitsuba")},
     }  # fmt: skip

@@ -15,14 +15,15 @@ from mvsd.amount import applied_room, dereverberation, relocation, reverberation
 from mvsd.audio import AudioReader
 from mvsd.audio_writer import CONTAINERS
 from mvsd.blockwise import BlockConverter
-from mvsd.container import WITHOUT_PICTURES, is_video, open_input, picture_of
+from mvsd.container import WITHOUT_PICTURES, has_pictures, is_video
 from mvsd.converter import Converter, load
-from mvsd.errors import MvsdError, VideoFileError
+from mvsd.errors import MvsdError
 from mvsd.files import ConversionReport
 from mvsd.fullband import extend_response
 from mvsd.level import Level
 from mvsd.responses import write_response
 from mvsd.scene import Scene
+from mvsd.soundtrack import Soundtrack, open_sound
 from mvsd.video import VideoReport, convert_recording
 
 Task = Literal["reverb", "dereverb", "transfer"]
@@ -36,6 +37,7 @@ _WHERE: dict[Task, str] = {
     "dereverb": "out-of-the-room",
     "transfer": "in-the-new-room",
 }
+_LAST_FRAME_SECONDS = 2.0  # by which a container may be longer than its sound
 _NO_ROOM = "no room to go to; take or choose a photo of one, or pick a sample room"
 
 
@@ -158,7 +160,9 @@ class Conversion:
     def summary(self) -> str:
         """One line for people."""
         line = f"{self.report.seconds:.1f} s, {_format(self.report.sample_rate, self.report.channels)}"
-        if self.report.gain_db < -0.05:
+        if self.settings.level != "keep":
+            line += f", a gain of {self.report.gain_db:+.1f} dB for the level ({self.settings.level})"
+        elif self.report.gain_db < -0.05:
             line += f", lowered by {-self.report.gain_db:.1f} dB so as not to clip"
         if isinstance(self.report, VideoReport) and self.report.changes:
             times = ", ".join(f"{time:.1f}" for time in self.report.changes)
@@ -168,21 +172,28 @@ class Conversion:
 
 def describe_source(path: Path, limits: Limits) -> str:
     """What was uploaded, in one line. Raises MvsdError for what cannot be converted, or is too long for the page."""
-    with AudioReader(path) as reader:
-        seconds = None if reader.num_samples is None else reader.num_samples / reader.sample_rate
-        if seconds is None:
-            seconds = 0.0
-            for block in reader.blocks():
-                seconds += block.shape[1] / reader.sample_rate
-                if seconds > limits.seconds:
-                    break
+    with open_sound(path) as sound:
+        seconds = _seconds(sound, limits.seconds)
         if seconds > limits.seconds:
             raise MvsdError(
                 f"{path.name} is longer than the {limits.seconds:g} s that this page takes;"
                 " the command line takes any length"
             )
-        what = "video, " if _has_pictures(path) else ""
-        return f"{what}{seconds:.1f} s, {_format(reader.sample_rate, reader.channels)}"
+        what = "video, " if has_pictures(path) else ""
+        return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
+
+
+def _seconds(sound: AudioReader | Soundtrack, most: float) -> float:
+    """The length of a recording, pictures included; of one above `most`, what is known when that is."""
+    promised = (isinstance(sound, Soundtrack) and sound.seconds) or 0.0
+    if promised > most + _LAST_FRAME_SECONDS:
+        return promised
+    seconds = 0.0
+    for block in sound.blocks():
+        seconds += block.shape[1] / sound.sample_rate
+        if seconds > most:
+            break
+    return seconds
 
 
 def describe_photo(path: Path) -> str:
@@ -196,7 +207,7 @@ def convert(
 ) -> Conversion:
     """Do it, into an empty folder. Raises MvsdError, and what `progress` raises."""
     describe_source(settings.source, limits)
-    shows_rooms = _has_pictures(settings.source)
+    shows_rooms = has_pictures(settings.source)
     if settings.room is None and (
         settings.task == "transfer" or (settings.task == "reverb" and not shows_rooms)
     ):
@@ -220,15 +231,6 @@ def convert(
         progress=progress,
     )
     return Conversion(settings, output, shows_rooms, rir, response, report, settings.command(output, models))
-
-
-def _has_pictures(path: Path) -> bool:
-    """Whether it is a video, whatever its name says."""
-    try:
-        with open_input(path) as container:
-            return picture_of(container) is not None
-    except VideoFileError:
-        return False
 
 
 def _suffix(source: Path, has_pictures: bool) -> str:

@@ -11,10 +11,11 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.audio import AudioReader, resample_blocks, save_audio
+from mvsd.audio import resample_blocks, save_audio
 from mvsd.errors import NotMeasurable
 from mvsd.figures import HIGHEST_HZ, spectrogram_images
 from mvsd.level import LoudnessMeter
+from mvsd.soundtrack import open_sound
 
 Waveform = NDArray[np.float32]
 
@@ -82,7 +83,7 @@ class Listening:
 def prepare_listening(before: Path, after: Path, folder: Path) -> Listening:
     """Level both to the same integrated loudness, and draw them; both gains go down where one would clip.
 
-    Raises AudioFileError for a file that cannot be read.
+    Raises AudioFileError or VideoFileError for a file that cannot be read.
     """
     (source, rate), (estimate, _) = (_load(path) for path in (before, after))
     change_db = _loudness_change_db(source, estimate, rate)
@@ -106,11 +107,11 @@ def file_url(path: Path) -> str:
 
 def _load(path: Path) -> tuple[Waveform, int]:
     """A sound as it is listened to: (C, T), C at most 2, and its rate, at most `MAX_RATE`."""
-    with AudioReader(path) as reader:
-        rate = min(reader.sample_rate, MAX_RATE)
-        channels = reader.channels if reader.channels <= 2 else 1
-        blocks = (block if channels == len(block) else block.mean(axis=0)[None] for block in reader.blocks())
-        low: Any = resample_blocks(blocks, reader.sample_rate, rate, channels)
+    with open_sound(path) as sound:
+        rate = min(sound.sample_rate, MAX_RATE)
+        channels = sound.channels if sound.channels <= 2 else 1
+        blocks = (block if channels == len(block) else block.mean(axis=0)[None] for block in sound.blocks())
+        low: Any = resample_blocks(blocks, sound.sample_rate, rate, channels)
         return np.concatenate(list(low), axis=1), rate
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from mvsd.errors import MvsdError
 from mvsd.web.jobs import Progress
 
+_STOPPED = "stopped; nothing was kept"
+
 
 class Stopped(MvsdError):  # noqa: N818
     """The visitor does not want the result any more."""
@@ -31,7 +33,7 @@ class Job:
 
         def report(done: float, total: float | None) -> None:
             if self.stopped.is_set():
-                raise Stopped("stopped; nothing was kept")
+                raise Stopped(_STOPPED)
             progress(min(1.0, done / total) if total else 0.0)
 
         return report
@@ -48,7 +50,7 @@ class Visitors:
 
     @contextmanager
     def job(self, session: str) -> Iterator[Job]:
-        """A job in an empty folder that nobody can guess; it goes if the block fails."""
+        """A job in an empty folder that nobody can guess; it goes if the block fails or the job is stopped."""
         folder = self.root / "results" / secrets.token_hex(16)
         folder.mkdir(parents=True)
         job = Job(folder)
@@ -56,6 +58,8 @@ class Visitors:
             self._jobs[session] = job
         try:
             yield job
+            if job.stopped.is_set():
+                raise Stopped(_STOPPED)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
