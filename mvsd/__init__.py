@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mvsd.audio import load_audio, save_audio
-    from mvsd.converter import AudioConverter, Converter, ConverterConfig, load
+    from mvsd.blockwise import AudioConverter
+    from mvsd.converter import Converter, ConverterConfig, load
     from mvsd.data.example import Example
     from mvsd.errors import MvsdError
     from mvsd.scene import Scene
@@ -36,7 +37,8 @@ __all__ = [
 
 _MODULES = {
     "mvsd.audio": ("load_audio", "save_audio"),
-    "mvsd.converter": ("AudioConverter", "Converter", "ConverterConfig", "load"),
+    "mvsd.blockwise": ("AudioConverter",),
+    "mvsd.converter": ("Converter", "ConverterConfig", "load"),
     "mvsd.data.example": ("Example",),
     "mvsd.errors": ("MvsdError",),
     "mvsd.scene": ("Scene",),

@@ -280,7 +280,9 @@ def fit_response(
     regularization: float = 1e-3,
     num_iterations: int = 30,
 ) -> NDArray[np.float32]:
-    """The response h for which source * h is nearest to the estimate: (T,), (T,) -> (R,), R = seconds x rate.
+    """The response h for which source * h is nearest to the estimate: (T,), (T,) -> (R,).
+
+    R is (lead_seconds + seconds) x rate.
 
     Regularised least squares over all T samples, min |estimate - (source * h)[:T]|^2 + regularization x power
     x |h|^2, solved by conjugate gradients with a circulant preconditioner. Both signals first pass the causal

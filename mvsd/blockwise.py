@@ -22,6 +22,22 @@ Waveform = TypeVar("Waveform", np.ndarray, torch.Tensor)
 Blocks = Iterable[np.ndarray]
 
 
+class AudioConverter(Protocol):
+    """What the command line, the web page and the evaluation know of a converter, ours or another's."""
+
+    def convert(
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """(T,) or (C, T) -> the same shape, at the same rate, aligned to the sample."""
+        ...
+
+
 class BlockConverter(Protocol):
     """What a converter must do to be wrapped by another, and to have its files handled; every baseline does."""
 

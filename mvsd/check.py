@@ -49,7 +49,11 @@ class Check:
 
     def add(self, source: NDArray[np.float32], estimate: NDArray[np.float32], start: float) -> None:
         """Listen to a piece (n,) at 16 kHz, before and after, that begins at `start` seconds."""
-        if min(_level(source), _level(estimate)) < _SILENCE:
+        if _level(source) < _SILENCE:
+            return
+        if _level(estimate) < _SILENCE:
+            if heard(levelled(source)):
+                self.words[start] = float("-inf")  # all of them are gone
             return
         source, estimate = levelled(source), levelled(estimate)
         fit = compare_words(source, estimate)
@@ -87,10 +91,9 @@ class Checked(Blockwise):
     Raises MissingExtraError where PocketSphinx is not installed.
     """
 
-    def __init__(self, converter: BlockConverter) -> None:
+    def __init__(self, converter: BlockConverter, check: Check | None = None) -> None:
         _decoder()
-        self.converter = converter
-        self.check = Check()
+        self.converter, self.check = converter, check or Check()
         self._num_seconds = 0.0
 
     def convert_blocks(

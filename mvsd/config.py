@@ -46,6 +46,12 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "") -> T:
     return cls(**{key: _convert(hints[key], value, _join(name, key)) for key, value in values.items()})
 
 
+def require(is_met: bool, message: str) -> None:
+    """Raise ConfigError with the message where a condition is not met."""
+    if not is_met:
+        raise ConfigError(message)
+
+
 def require_not_negative(part: str, values: Mapping[str, float]) -> None:
     """Raise ConfigError where a value of this part of a configuration, such as "schedule", is below 0."""
     for name, value in values.items():

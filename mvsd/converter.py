@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mvsd.auditory import AuditoryDistance
 from mvsd.blockwise import CORE_RATE, Blockwise
 from mvsd.coloration import even_early, lower_lows
+from mvsd.config import require
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
-from mvsd.errors import ConfigError, MvsdError
+from mvsd.errors import MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
 from mvsd.intelligibility import IntelligibilityLoss
 from mvsd.model_file import load_module, save_module
@@ -29,6 +30,7 @@ from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
 SHIPPED = ("reverberator", "dereverberator")
+_MAX_SAMPLES = 2**24  # of a window or a response
 
 
 @dataclass(frozen=True)
@@ -66,43 +68,33 @@ class ConverterConfig:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say; raises ConfigError."""
-        if self.generates == "response" and (self.path != "noise" or self.num_taps):
-            raise ConfigError(
-                "a response has no source to start from or to filter: set path = 'noise', num_taps = 0"
-            )
-        if self.num_shifts < 1 or (self.generates == "response" and self.num_shifts > 1):
-            raise ConfigError(
-                f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
-                f"the mean of rooms is no room"
-            )
-        if not -60 <= self.low_gain_db <= 20:
-            raise ConfigError(f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
-        if self.generates == "speech" and (self.low_gain_db or self.evens_early):
-            raise ConfigError("low_gain_db and evens_early are of responses: set 0 and false for speech")
-        if self.scene.token_features != self.unet.token_features:
-            raise ConfigError(
-                "scene.token_features and unet.token_features differ; set both to the same number"
-            )
-        if not 0 <= self.overlap < self.num_samples:
-            raise ConfigError(
-                f"overlap is {self.overlap}; it must be at least 0 and less than {self.num_samples}"
-            )
-
-
-class AudioConverter(Protocol):
-    """What the command line, the web page and the evaluation know of a converter, ours or another's."""
-
-    def convert(
-        self,
-        waveform: np.ndarray,
-        sample_rate: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> np.ndarray:
-        """(T,) or (C, T) -> the same shape, at the same rate, aligned to the sample."""
-        ...
+        is_speech = self.generates == "speech"
+        require(
+            is_speech or (self.path == "noise" and not self.num_taps),
+            "a response has no source to start from or to filter: set path = 'noise', num_taps = 0",
+        )
+        require(
+            self.num_shifts >= 1 and (is_speech or self.num_shifts == 1),
+            f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
+            "the mean of rooms is no room",
+        )
+        require(-60 <= self.low_gain_db <= 20, f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
+        require(
+            not is_speech or not (self.low_gain_db or self.evens_early),
+            "low_gain_db and evens_early are of responses: set 0 and false for speech",
+        )
+        require(
+            self.scene.token_features == self.unet.token_features,
+            "scene.token_features and unet.token_features differ; set both to the same number",
+        )
+        require(
+            0 <= self.overlap < self.num_samples <= _MAX_SAMPLES,
+            f"overlap is {self.overlap} of {self.num_samples} samples; less is wanted, of at most {_MAX_SAMPLES}",
+        )
+        require(
+            self.num_steps >= 1 and self.num_taps >= 0,
+            f"num_steps is {self.num_steps}, num_taps {self.num_taps}; at least 1 and 0 are wanted",
+        )
 
 
 class Converter(nn.Module, Blockwise):
@@ -286,24 +278,27 @@ class Converter(nn.Module, Blockwise):
         path = find_model(name_or_path, revision=revision, token=token, local_files_only=local_files_only)
         return cls.load(path, device)
 
-    def save_pretrained(self, folder: str | Path, *, run: str | Path | None = None) -> None:
-        """Write model, configuration and card into a folder as on the Hub; `run` is the training run's folder."""
+    def save_pretrained(
+        self, folder: str | Path, *, run: str | Path | None = None, license_id: str | None = None
+    ) -> None:
+        """Write a folder as on the Hub: model, configuration and card. See `mvsd.hub.save_pretrained`."""
         from mvsd.hub import save_pretrained
 
-        save_pretrained(self, folder, run=run)
+        save_pretrained(self, folder, run=run, license_id=license_id)
 
     def push_to_hub(
         self,
         repo_id: str,
         *,
         run: str | Path | None = None,
+        license_id: str | None = None,
         private: bool | None = None,
         token: str | None = None,
     ) -> str:
         """Upload model and card to the Hub as "user/model"; returns the commit's address. See `mvsd.hub.push`."""
         from mvsd.hub import push
 
-        return push(self, repo_id, run=run, private=private, token=token)
+        return push(self, repo_id, run=run, license_id=license_id, private=private, token=token)
 
     def _condition(self, source: Tensor, tokens: Tensor) -> Condition:
         if self.envelope is not None:

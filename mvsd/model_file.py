@@ -79,7 +79,15 @@ def load_module(
                 tensors[name] = tensors[name] * scale.view(-1, *(1 for _ in wanted[name][1:]))
             module = build(config)
             module.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, ConfigError) as error:
+    except (
+        SafetensorError,
+        LookupError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RuntimeError,
+        ConfigError,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
     return module.eval()

@@ -15,6 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.func import functional_call
 from torch.nn.functional import avg_pool2d
 
+from mvsd.config import require_not_negative
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
 from mvsd.errors import ConfigError
@@ -59,7 +60,14 @@ class MutualConfig:
     learners: tuple[str, ...] = CONVERTERS
 
     def __post_init__(self) -> None:
-        """Check the learners; raises ConfigError."""
+        """Check learners and ranges; raises ConfigError."""
+        require_not_negative("mutual", {name: getattr(self, name) for name in WEIGHTED})
+        for name in ("scene_dropout", "start_share", "reverberator_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"mutual.{name} is {getattr(self, name)}; it must be in 0..1")
+        for name in ("reverberator_loop_steps", "dereverberator_loop_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"mutual.{name} is {getattr(self, name)}; it must be 1 or more")
         if not self.learners or not set(self.learners) <= set(CONVERTERS):
             raise ConfigError(
                 f"mutual.learners is {list(self.learners)}; some of {list(CONVERTERS)} are wanted"
@@ -83,6 +91,14 @@ class MutualLearning(nn.Module):
         )
         for name in set(CONVERTERS) - set(config.learners):
             self.get_submodule(name).requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> MutualLearning:
+        """Set the mode of the learners; a converter that only grades stays as it is, its statistics too."""
+        super().train(mode)
+        for name in set(CONVERTERS) - set(self.config.learners):
+            self.get_submodule(name).eval()
+        return self
 
     def forward(self, batch: Batch, *, cycle: bool) -> dict[str, Tensor]:
         """The named terms, each a scalar mean over rows; "total" is what is minimised.
@@ -153,7 +169,8 @@ class MutualLearning(nn.Module):
             return _frozen_estimate(getattr(self, name), *arguments, num_steps=num_steps[name])
 
         terms: dict[str, Tensor] = {}
-        wet_estimate = learn("reverberator", dry, dry_tokens, dry_seeds)
+        if "reverberator" in self.config.learners or self.config.made:
+            wet_estimate = learn("reverberator", dry, dry_tokens, dry_seeds)
         if "reverberator" in self.config.learners:
             dry_again = grade("dereverberator", wet_estimate, dry_tokens, dry_seeds)
             terms["reverberator/cycle"] = self._distance(dry_again, dry)
@@ -207,7 +224,8 @@ class MutualLearning(nn.Module):
         ]
         level_db = [10 * (energy + 1e-4).log10() for energy in energies]
         difference = level_db[0] - level_db[1]
-        return (difference - _mean_over_rows(difference.detach())).abs().mean() / 20
+        shared = _mean_over_rows(difference.detach(), everywhere=self.training)
+        return (difference - shared).abs().mean() / 20
 
     def _draws(self, seeds: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Diffusion times (B,) of each converter and whether the scene is dropped (B,), from each row's seed."""
@@ -223,10 +241,10 @@ class MutualLearning(nn.Module):
         return times, draws[:, 2] < self.config.scene_dropout
 
 
-def _mean_over_rows(values: Tensor) -> Tensor:
-    """(B, K, N) -> (1, K, 1), over the rows of all processes."""
+def _mean_over_rows(values: Tensor, *, everywhere: bool) -> Tensor:
+    """(B, K, N) -> (1, K, 1), over the rows of this process, or `everywhere`, which all processes must ask for."""
     total = torch.cat([values.sum((0, 2)), values.new_tensor([values.shape[0] * values.shape[2]])])
-    if distributed.is_available() and distributed.is_initialized():
+    if everywhere and distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(total)
     return (total[:-1] / total[-1])[None, :, None]
 

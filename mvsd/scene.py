@@ -58,8 +58,11 @@ class Scene:
             raise PhotoError(
                 f"an image of shape {shape} and type {self.image.dtype} came; (H, W, 3) uint8 is needed"
             )
-        if self.depth is not None and self.depth.shape != shape[:2]:
-            raise PhotoError(f"a depth map of shape {self.depth.shape} came with an image of {shape[:2]}")
+        if self.depth is not None and (self.depth.shape != shape[:2] or self.depth.dtype.kind != "f"):
+            raise PhotoError(
+                f"a depth map of shape {self.depth.shape} and type {self.depth.dtype} came with an image of "
+                f"{shape[:2]}; metres as floats, in the same size, are needed"
+            )
 
     @classmethod
     def open(cls, path: str | Path, depth_path: str | Path | None = None) -> Scene:

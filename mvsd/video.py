@@ -38,6 +38,7 @@ from mvsd.shots import find_shots
 from mvsd.soundtrack import Encoder, Soundtrack, codec_for
 
 Progress = Callable[[float, float | None], None]
+Around = Callable[[BlockConverter], BlockConverter]
 
 _SPOOLED_VALUES = 2**18  # read at a time
 _MISSING_SECONDS = 2.0  # the length of the last frame is not stated everywhere
@@ -73,12 +74,15 @@ def convert_recording(
     source_path: str | Path,
     output_path: str | Path,
     scene: Scene | None = None,
+    *,
+    around: Around | None = None,
     **options: Any,
 ) -> ConversionReport | VideoReport:
     """`convert_video` where the output's suffix is a container's, else `convert_file`; `options` are theirs."""
-    function: Callable[..., Any] = convert_video if is_container(output_path) else convert_file
-    report: ConversionReport | VideoReport = function(converter, source_path, output_path, scene, **options)
-    return report
+    if is_container(output_path):
+        return convert_video(converter, source_path, output_path, scene, around=around, **options)
+    whole = around(converter) if around else converter
+    return convert_file(whole, source_path, output_path, scene, **options)
 
 
 def convert_video(
@@ -88,6 +92,7 @@ def convert_video(
     scene: Scene | None = None,
     *,
     watch: bool = True,
+    around: Around | None = None,
     seed: int = 0,
     steps: int | None = None,
     level: Level = "keep",
@@ -99,8 +104,9 @@ def convert_video(
     The suffix of the output chooses the container (`mvsd.container.FORMATS`). The packets of the pictures, of further
     sound and of subtitles are copied with their times, as far as the container holds them; the first sound stream is
     converted as `mvsd.soundtrack` reads it, and stored in the codec of `codec_for`. Without a `scene`, the video's own
-    frames are the scenes, shot by shot (`mvsd.shots`), unless `watch` is false. `level` is that of
-    `mvsd.files.convert_file`. `progress` is called with the seconds done and the seconds in all (None while unknown).
+    frames are the scenes, shot by shot (`mvsd.shots`), unless `watch` is false. `around` is put around all that
+    converts the sound, from its start to its end (`mvsd.check.Checked`). `level` is that of `mvsd.files.convert_file`.
+    `progress` is called with the seconds done and the seconds in all (None while unknown).
 
     The output appears whole or not at all. Raises `VideoFileError` for a source that is no video, has no sound, no
     pictures, is encrypted, damaged or cut short, and for an output that cannot be written; `OutputExistsError` for one
@@ -115,6 +121,7 @@ def convert_video(
     if scene is None and watch and is_video(output):
         bar.num_parts = 2
         converter = SceneTrack(converter, _noted(find_shots(source, bar.watched), changes))
+    converter = around(converter) if around else converter
     target = Path(os.path.realpath(output))  # a link keeps pointing to its file
     before, after = (level_meter(level, sound.sample_rate, sound.channels) for _ in range(2))
     with _io_errors(output), tempfile.TemporaryFile(dir=target.parent) as file:
@@ -132,15 +139,10 @@ def convert_video(
         with _whole(target) as temporary:
             _write(source, temporary, format_of(output), sound, spool, gain)
             _require_free(output, force)
-    return VideoReport(
-        spool.num_samples / sound.sample_rate,
-        sound.sample_rate,
-        sound.channels,
-        codec,
-        20 * math.log10(gain),
-        tuple(time for time in changes if time < spool.num_samples / sound.sample_rate),
-        tuple(dropped),
-    )
+    seconds, gain_db = spool.num_samples / sound.sample_rate, 20 * math.log10(gain)
+    changes = [time for time in changes if time < seconds]
+    rate, channels = sound.sample_rate, sound.channels
+    return VideoReport(seconds, rate, channels, codec, gain_db, tuple(changes), tuple(dropped))
 
 
 def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]:

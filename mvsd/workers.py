@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from time import perf_counter
@@ -53,9 +53,14 @@ def run_in_processes(
     try:
         while queue or busy:
             while queue and len(busy) < jobs:
-                worker, task = idle.pop() if idle else _Worker(function), queue.popleft()
+                worker = idle.pop() if idle else _Worker(function)
+                if not worker.process.is_alive():  # it died with nothing to do
+                    worker.end()
+                    continue
+                task = queue.popleft()
                 started(task)
-                worker.connection.send(task)
+                with suppress(OSError):  # it died just now: it has no outcome
+                    worker.connection.send(task)
                 busy[worker.connection] = (worker, task)
             ready = wait(list(busy))
             for connection in [connection for connection in busy if connection in ready]:

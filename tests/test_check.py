@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from videos import Kind, make_video, pictures
 
 from mvsd.audio import load_audio, resample
 from mvsd.blockwise import Blocks, Blockwise
 from mvsd.check import LEAST_FIT, Check, Checked, compare_words, heard, levelled, words_fit
 from mvsd.errors import MissingExtraError, MvsdError
+from mvsd.video import convert_recording
 
 RATE = 16_000
 VOICE = Path(__file__).resolve().parents[1] / "mvsd" / "samples" / "voice.flac"
@@ -97,10 +100,36 @@ def test_level_is_no_change_and_silence_is_no_piece(ears: list[np.ndarray]) -> N
     check.add(source, 1e-2 * source, 0)
     assert check.words == {0: pytest.approx(-1)}
     for silent in (np.zeros_like(source), 1e-6 * source):
-        check.add(source, silent, 10)
         check.add(silent, source, 20)
     assert list(check.words) == [0]
     assert np.sqrt(np.mean(levelled(source) ** 2)) == pytest.approx(0.05)
+
+
+def test_words_that_were_silenced_are_told(ears: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Checked(Silencer(seconds=10.0))
+    checked.convert(noise(20 * RATE), RATE)
+    assert checked.check.words == {0: pytest.approx(-1), 10: float("-inf")}
+    assert checked.check.warnings()[0].startswith(
+        "the words may have changed in 1 of 2 pieces of 10 s, most at 10 s"
+    )
+    monkeypatch.setattr("mvsd.check.heard", lambda piece: "")  # noise that was taken away
+    check = Check()
+    check.add(noise(2 * RATE), np.zeros(2 * RATE, np.float32), 0)
+    assert check.words == {}
+
+
+def test_a_video_of_many_shots_is_one_recording(ears: list[np.ndarray], tmp_path: Path) -> None:
+    shots = [frame for seed in range(3) for frame in pictures(250, seed=seed)]
+    kind = Kind(".mkv", "libx264", "flac")
+    source = make_video(tmp_path / "in.mkv", kind, shots, None, [(0, noise(1, 30 * RATE))], RATE)
+    found = Check()
+    report = convert_recording(Silencer(), source, tmp_path / "out.mkv", around=partial(Checked, check=found))
+    assert len(report.changes) == 2
+    assert list(found.words) == [0, 10, 20]
+    convert_recording(
+        Silencer(), tmp_path / "out.mkv", tmp_path / "o.wav", around=partial(Checked, check=found)
+    )
+    assert list(found.words) == [0, 10, 20]
 
 
 def test_another_voice(ears: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,6 +224,8 @@ def test_an_interrupt_leaves_nothing_and_progress_shows_on_a_terminal(
         (["dereverb", "in.wav", "-o", "out.wav", "--device", "tpu"], "--device"),
         (["dereverb", "in.wav", "-o", "out.wav", "--depth", "depth.npy"], "--scene"),
         (["dereverb", "in.wav", "-o", "out.wav", "--loud"], "--loud"),
+        (["reverb", "in.mp4", "-o", "out.mp4", "--depth", "depth.npy"], "--scene"),
+        (["reverb", "in.mp4", "-o", "out.mp4", "--save-response", "ir.wav"], "--scene"),
         (
             ["reverb", "in.wav", "--scene", "room.jpg", "-o", "a.wav", "--save-response", "./a.wav"],
             "same file",

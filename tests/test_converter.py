@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mvsd
+from mvsd.blockwise import AudioConverter
 from mvsd.coloration import even_early
-from mvsd.converter import AudioConverter, Converter, ConverterConfig
+from mvsd.converter import Converter, ConverterConfig
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
 from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
@@ -328,6 +329,15 @@ def test_model_files_that_are_not_ours(tmp_path: Path) -> None:
     save_file(tensors, path, {"format": "mvsd-1", "config": "{"})
     with pytest.raises(ModelFileError):
         mvsd.load(path)
+    for hostile in (
+        {"spectrogram": {"fft_size": 2**34}},
+        {"spectrogram": {"hop": 0}},
+        {"unet": {"channels": []}},
+        {"num_samples": 2**40},
+    ):
+        save_file(tensors, path, {"format": "mvsd-1", "config": json.dumps(hostile)})
+        with pytest.raises(ModelFileError, match="cannot be read as a model"):
+            mvsd.load(path)
 
 
 def test_configurations_that_make_no_sense() -> None:
@@ -337,6 +347,14 @@ def test_configurations_that_make_no_sense() -> None:
         ConverterConfig(num_samples=10, overlap=10)
     with pytest.raises(ConfigError, match="token_features"):
         ConverterConfig(unet=UNetConfig(token_features=3))
+    with pytest.raises(ConfigError, match="num_steps"):
+        ConverterConfig(num_steps=0)
+    with pytest.raises(ConfigError, match="multiples of 8"):
+        UNetConfig((20, 40))
+    with pytest.raises(ConfigError, match="heads that divide"):
+        UNetConfig((8, 16), num_heads=3)
+    with pytest.raises(ConfigError, match="power"):
+        SpectrogramConfig(power=0)
 
 
 @pytest.mark.parametrize("stem_stride", [(1, 1), (2, 1), (4, 2)])

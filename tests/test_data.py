@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import tarfile
 from dataclasses import replace
@@ -195,6 +196,16 @@ class TestShards:
 
 
 class TestSpeech:
+    def test_the_cache_is_of_these_files(self, tmp_path: Path) -> None:
+        for number, name in enumerate(("clean", "noisy")):
+            (tmp_path / name).mkdir()
+            samples = np.full(8000, 0.1 + 0.2 * number, np.float32)
+            soundfile.write(tmp_path / name / "u.wav", samples, 16_000)
+            os.utime(tmp_path / name / "u.wav", ns=(0, number))
+        first, second = (Speech(tmp_path / name, tmp_path / "cache") for name in ("clean", "noisy"))
+        assert first.utterance(0)[0] == pytest.approx(0.1, abs=1e-3)
+        assert second.utterance(0)[0] == pytest.approx(0.3, abs=1e-3)
+
     def test_holdout_splits(self, folder: Path, tmp_path: Path) -> None:
         training = Speech(folder / "speech", tmp_path, holdout=["*2.wav"])
         test = Speech(folder / "speech", tmp_path, holdout=["*2.wav"], only_holdout=True)

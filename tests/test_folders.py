@@ -335,6 +335,18 @@ def test_processes_make_what_one_makes(tree: Path) -> None:
 
 
 @posix_only
+def test_an_idle_process_that_dies_is_replaced() -> None:
+    outcomes = run_in_processes(str.upper, list("abc"), 2, lambda task: None)
+    first, outcome = next(outcomes)
+    assert outcome.succeeded
+    for child in multiprocessing.active_children():  # of which one has nothing to do
+        child.kill()
+        child.join()
+    others = {task: outcome.succeeded for task, outcome in outcomes}
+    assert others.keys() == set("abc") - {first} and others["c"]
+
+
+@posix_only
 def test_a_process_that_dies_takes_no_other_file_with_it(tree: Path) -> None:
     (tree / "in/a.flac").write_text("die")
     report = convert_folder(Upper(), tree / "in", tree / "out", jobs=2)

@@ -121,12 +121,35 @@ def test_a_converter_that_is_no_learner_only_grades(learner: str) -> None:
     assert all(parameter.grad is None for parameter in getattr(learning, other).parameters())
     taught = [parameter.grad for parameter in getattr(learning, learner).parameters()]
     assert any(grad is not None and grad.abs().max() > 0 for grad in taught)
+    assert not any(part.training for part in getattr(learning.train(), other).modules())
+    assert all(part.training for part in getattr(learning, learner).modules())
 
 
-def test_learners_must_be_converters() -> None:
+def test_learners_must_be_converters_and_shares_within_range() -> None:
     for learners in ((), ("both",)):
         with pytest.raises(ConfigError, match="learners"):
             MutualConfig(learners=learners)
+    for name, value in (
+        ("style", -1.0),
+        ("scene_dropout", 7.0),
+        ("reverberator_share", 3.0),
+        ("reverberator_loop_steps", 0),
+    ):
+        with pytest.raises(ConfigError, match=name):
+            MutualConfig(**{name: value})
+
+
+def test_validation_waits_for_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the main process validates; to ask the others for their rows then would be to wait for ever."""
+    asked: list[torch.Tensor] = []
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    monkeypatch.setattr("torch.distributed.all_reduce", asked.append)
+    learning = make_learning(made=1.0)
+    learning.eval()(make_batch(), cycle=True)
+    assert not asked
+    learning.train()(make_batch(), cycle=True)
+    assert len(asked) == 1
 
 
 def test_what_one_made_teaches_the_other_alone() -> None:

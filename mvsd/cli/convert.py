@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,6 +123,9 @@ def reverb(
     if save_response is not None and save_response.resolve() == out.resolve():
         raise typer.BadParameter("--save-response and --out are the same file")
     require_scene(scene, out)
+    if scene is None and (depth is not None or save_response is not None):
+        option = "--save-response" if depth is None else "--depth"
+        raise typer.BadParameter(f"{option} belongs to a photo; give --scene as well")
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
@@ -330,9 +333,11 @@ def _convert(
     force: bool,
 ) -> None:
     """Convert a file; with `check`, warn of what it changed that it should not have."""
-    from mvsd.check import Checked
+    from mvsd.check import Check, Checked
 
-    checked = Checked(converter) if check else None
-    convert(checked or converter, source, out, scene, seed=seed, steps=steps, level=level.value, force=force)
-    for warning in checked.check.warnings() if checked else ():
+    found = Check()
+    around = partial(Checked, check=found) if check else None
+    options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "force": force}
+    convert(converter, source, out, scene, around=around, **options)
+    for warning in found.warnings() if check else ():
         typer.echo(f"warning: {out}: {warning}", err=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mvsd.folders import FolderReport
     from mvsd.level import Level
     from mvsd.scene import Scene
+    from mvsd.video import Around
 
 # Of the options, what an output does not depend on.
 _WITHOUT_INFLUENCE = ("check", "device")
@@ -59,6 +60,7 @@ def convert(
     steps: int | None,
     level: Level = "keep",
     force: bool,
+    around: Around | None = None,
 ) -> None:
     """Convert a sound file or a video and say what was done; without a scene, a video shows its own."""
     from mvsd.video import VideoReport, convert_recording
@@ -66,7 +68,16 @@ def convert(
     started = perf_counter()
     with progress_bar("converting") as progress:
         report = convert_recording(
-            converter, source, out, scene, seed=seed, steps=steps, level=level, force=force, progress=progress
+            converter,
+            source,
+            out,
+            scene,
+            around=around,
+            seed=seed,
+            steps=steps,
+            level=level,
+            force=force,
+            progress=progress,
         )
     seconds = perf_counter() - started
     factor = seconds / max(report.seconds, 1e-9)
@@ -155,7 +166,9 @@ def _settings(command: Callable[..., None], options: dict[str, Any]) -> str:
         return f"{value} {stamp(value)}" if isinstance(value, Path) else str(value)
 
     chosen = {name: text(value) for name, value in options.items() if name not in _WITHOUT_INFLUENCE}
-    return json.dumps({"command": command.__name__, "version": mvsd.__version__, **chosen})
+    shipped = sorted(Path(mvsd.__file__).parent.glob("weights/*erator.safetensors"))
+    weights = {path.stem: stamp(path) for path in shipped}
+    return json.dumps({"command": command.__name__, "version": mvsd.__version__, **weights, **chosen})
 
 
 def _tell(report: FolderReport, results: Path) -> None:

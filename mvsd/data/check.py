@@ -12,7 +12,7 @@ import numpy as np
 from mvsd.acoustics import convolve
 from mvsd.data import avspeech, folders, soundspaces
 from mvsd.data.avspeech import AcousticAVSpeech
-from mvsd.data.datasets import Kind, recognise
+from mvsd.data.datasets import Kind, recognise, without_subfolder
 from mvsd.data.download import BENCHMARKS
 from mvsd.data.example import Example
 from mvsd.data.folders import Folder
@@ -72,6 +72,7 @@ def check_dataset(
     Raises:
         DataError: nothing that is known is there.
     """
+    path, split = without_subfolder(path, split)
     report = DatasetReport(recognise(path))
     check = {
         "soundspaces": _check_soundspaces,
@@ -81,7 +82,7 @@ def check_dataset(
     }[report.kind]
     for name, examples in check(path, split, report):
         numbers = range(len(examples)) if every else sorted({0, len(examples) // 2, len(examples) - 1})
-        opened = _open(examples, numbers, name, report, progress)
+        opened = _open(examples, numbers, report, progress)
         if opened:
             report.facts.append((f"{name}, opened" if name else "opened", _describe(opened, report.kind)))
         in_view = sum(bool(facts.in_view) for facts in opened)
@@ -144,7 +145,7 @@ def _check_avspeech(path: str | Path, split: str, report: DatasetReport) -> _Spl
 
 
 def _check_shards(path: str | Path, split: str, report: DatasetReport) -> _Splits:
-    shards = Shards(Path(path, split) if split and not is_url(path) else path)
+    shards = Shards(path)
     copies = [Path(file) for file in shards.paths if not is_url(file)]
     size = sum(file.stat().st_size for file in copies)
     report.facts.append(("shards", f"{len(shards.paths):,}, {_bytes(size)} on this machine"))
@@ -187,7 +188,6 @@ class _Opened:
 def _open(
     examples: Sequence[Example],
     numbers: Sequence[int],
-    name: str,
     report: DatasetReport,
     progress: Callable[[float, float | None], None] | None,
 ) -> list[_Opened]:

@@ -36,8 +36,7 @@ def open_dataset(
         ConfigError: the protocol is unknown, or the limit less than 1.
     """
     require_protocol(protocol, limit)
-    if split and not is_url(path) and any(Path(path, split).glob("[!.]*.tar")):
-        path, split = Path(path, split), ""
+    path, split = without_subfolder(path, split)
     kind = recognise(path)
     examples: Sequence[Example]
     if kind == "soundspaces":
@@ -52,6 +51,13 @@ def open_dataset(
     else:
         examples = Shards(path) if kind == "shards" else Folder(path)
     return ProtocolView(examples, protocol, limit)
+
+
+def without_subfolder(path: str | Path, split: str) -> tuple[str | Path, str]:
+    """Path and split, where the split is a subfolder with shards: that folder and no split."""
+    if split and not is_url(path) and any(Path(path, split).glob("[!.]*.tar")):
+        return Path(path, split), ""
+    return path, split
 
 
 def recognise(path: str | Path) -> Kind:

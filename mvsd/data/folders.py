@@ -120,9 +120,12 @@ def _load_rir(path: Path) -> NDArray[np.float32]:
 
 
 def _read_transcript(path: Path) -> str:
-    if path.stat().st_size > _MAX_TRANSCRIPT:
-        raise DataError(f"{path} has {path.stat().st_size} bytes; {_MAX_TRANSCRIPT} of transcript are read")
     try:
+        size = path.stat().st_size
+        if size > _MAX_TRANSCRIPT:
+            raise DataError(f"{path} has {size} bytes; {_MAX_TRANSCRIPT} of transcript are read")
         return " ".join(path.read_text(encoding="utf-8-sig").split())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8; save it as such") from error

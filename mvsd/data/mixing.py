@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -152,7 +152,7 @@ class Mixer:
         speech: Speech,
         rooms: Shards,
         unpaired_rooms: Shards | None,
-        photos: Sequence[Scene] | None,
+        photos: Iterable[Scene] | None,
         config: DataConfig,
         *,
         seed: int = 0,
@@ -265,14 +265,14 @@ def open_mixer(config: DataConfig, *, seed: int = 0, paired_batches: int = 0) ->
     """
     if not config.speech or not config.rooms:
         raise ConfigError("no training data; set data.speech to a folder and data.rooms to a list of shards")
-    photos = None
+    photos: Iterable[Scene] | None = None
     if config.photos:
         files = sorted(
             path for path in Path(config.photos).rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES
         )
         if not files:
             raise DataError(f"no photos in {config.photos}; wanted are {', '.join(PHOTO_SUFFIXES)} files")
-        photos = [Scene.open(path) for path in files]
+        photos = map(Scene.open, files)  # one at a time: what is kept of each is small
     speech = Speech(config.speech, config.cache, config.speech_holdout, weights=config.speech_weights)
     unpaired = Shards(config.unpaired_rooms) if config.unpaired_rooms else None
     return Mixer(

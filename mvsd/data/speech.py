@@ -132,8 +132,10 @@ def _weight(path: str, weights: Mapping[str, float]) -> float:
 
 
 def _cache_paths(folder: Path, cache: Path, paths: list[str]) -> tuple[Path, Path]:
-    """Name the cache after what it was made of, so that another list of files or sizes finds no cache."""
-    facts = [_CACHE_VERSION, SAMPLE_RATE, [(path, (folder / path).stat().st_size) for path in paths]]
+    """Name the cache after what it was made of, so that other files, or the same after a change, find no cache."""
+    status = [(folder / path).stat() for path in paths]
+    files = [(path, found.st_size, found.st_mtime_ns) for path, found in zip(paths, status, strict=True)]
+    facts = [_CACHE_VERSION, SAMPLE_RATE, files]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     return cache / f"speech-{fingerprint}.int16", cache / f"speech-{fingerprint}.json"
 

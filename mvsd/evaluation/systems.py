@@ -25,7 +25,7 @@ from mvsd.evaluation.clips import Clip
 from mvsd.evaluation.metrics import Task
 
 if TYPE_CHECKING:
-    from mvsd.converter import AudioConverter
+    from mvsd.blockwise import AudioConverter
 
 Waveform = NDArray[np.floating]
 

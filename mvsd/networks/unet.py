@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mvsd.errors import ConfigError
+
+_GROUPS = 8  # of channels that are normalised together
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -23,6 +27,16 @@ class UNetConfig:
     stem_stride: tuple[int, int] = (2, 1)
     num_heads: int = 4
     token_features: int = 256
+
+    def __post_init__(self) -> None:
+        """Check the widths; raises ConfigError."""
+        if not self.channels or any(width < 1 or width % _GROUPS for width in self.channels):
+            raise ConfigError(f"unet.channels is {list(self.channels)}; multiples of {_GROUPS} are wanted")
+        if self.num_blocks < 1 or self.num_heads < 1 or self.channels[-1] % self.num_heads:
+            raise ConfigError(
+                f"unet.num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 or more of both are wanted, "
+                f"and heads that divide the {self.channels[-1]} channels of the last level"
+            )
 
 
 class UNet(nn.Module):
@@ -46,10 +60,10 @@ class UNet(nn.Module):
                 self.down.append(nn.Conv2d(width, widths[level + 1], 3, 2, padding=1))
                 self.up.append(nn.Conv2d(widths[level + 1], width * 4, 1))
             self.decoder.append(Stage(2 * width, width, features, config, attention=innermost))
-        self.out_norm = nn.GroupNorm(8, widths[0])
+        self.out_norm = nn.GroupNorm(_GROUPS, widths[0])
         self.out = nn.Conv2d(widths[0], out_channels * math.prod(config.stem_stride), 3, padding=1)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias) if self.out.bias is not None else None
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, inputs: Tensor, c_noise: Tensor, tokens: Tensor) -> Tensor:
         """See the class."""
@@ -122,10 +136,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, features: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, in_channels)
+        self.norm1 = nn.GroupNorm(_GROUPS, in_channels)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.modulation = nn.Linear(features, 2 * channels)
-        self.norm2 = nn.GroupNorm(8, channels)
+        self.norm2 = nn.GroupNorm(_GROUPS, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.skip = nn.Identity() if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
         nn.init.zeros_(self.conv2.weight)
@@ -144,7 +158,7 @@ class SceneAttention(nn.Module):
 
     def __init__(self, channels: int, token_features: int, num_heads: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, channels)
+        self.norm = nn.GroupNorm(_GROUPS, channels)
         self.self_attention = Attention(channels, channels, num_heads)
         self.scene_norm = nn.LayerNorm(channels)
         self.scene_attention = Attention(channels, token_features, num_heads)

@@ -47,6 +47,7 @@ class BlindTrainConfig:
         seconds: lengths of recordings; one is drawn per batch.
         batch_seconds: of sound in a batch, so that a batch of long recordings has fewer rows.
         num_steps: of the optimizer.
+        weight_decay: of the optimizer, decoupled.
         learning_rate: its peak, reached after a twentieth of the steps; then falls as a cosine.
         recording: how recordings differ.
         network: the estimator.

@@ -104,7 +104,7 @@ class Reporter:
     def _validate(self) -> None:
         state = self.state
         self.validated_step = state.step
-        if self.validate is not None and self.log is not None:
+        if self.validate is not None and self.log is not None and self.config.schedule.validate_every:
             figures = self.validate(state.reverberator.module, state.dereverberator.module, state.step)
             self.log.validate({"step": state.step, "elapsed": state.elapsed, **figures})
         self.accelerator.wait_for_everyone()

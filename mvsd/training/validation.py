@@ -8,7 +8,7 @@ import torch
 
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
-from mvsd.data.mixing import Mixer
+from mvsd.data.mixing import DataConfig, Mixer
 from mvsd.data.scenes import SceneConfig
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
@@ -35,8 +35,9 @@ def make_validation(config: TrainConfig) -> Validate | None:
     if not data.speech_holdout:
         raise ConfigError("validation needs voices; set data.speech_holdout to globs of held-out speakers")
     speech = Speech(data.speech, data.cache, data.speech_holdout, only_holdout=True)
-    still = replace(
-        data,
+    still = DataConfig(
+        num_samples=data.num_samples,
+        rir_samples=data.rir_samples,
         scenes=SceneConfig(jitter=0.0, depth_dropout=1.0),
         num_paired=NUM_ROWS,
         num_reverberant=0,
