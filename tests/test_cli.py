@@ -54,6 +54,14 @@ def test_dereverb_with_and_without_a_photo(files: Path, tiny_models: Models) -> 
     assert not np.array_equal(sounds["photo"], sounds["none"])
 
 
+def test_a_depth_that_is_not_looked_at_is_said(files: Path, tiny_models: Models) -> None:
+    np.save(files / "depth.npy", np.ones((48, 64), np.float32))
+    command = ["dereverb", files / "in.wav", "--scene", files / "room.jpg", "--depth", files / "depth.npy"]
+    result = run_here(*command, "--out", files / "out.wav", "--model", tiny_models.dereverberator)
+    assert result.returncode == 0
+    assert result.stderr.endswith("depth.npy is not used: this model sees the photo only\n")
+
+
 def test_dereverb_on_shifted_frames(files: Path, tiny_models: Models) -> None:
     command = ["dereverb", files / "in.wav", "--device", "cpu", "--model"]
     outs = [files / f"{num_shifts}.wav" for num_shifts in (1, 3)]
@@ -269,7 +277,7 @@ def test_check_warns_and_needs_its_extra(
     check._decoder.cache_clear()
     with monkeypatch.context() as context:
         context.setitem(sys.modules, "pocketsphinx", None)
-        fails(files, *command, tiny_models.dereverberator, says=r"pip install 'mvsd\[asr\]'", run=run_here)
+        fails(files, *command, tiny_models.dereverberator, says=r"pip install '\.\[asr\]'", run=run_here)
     monkeypatch.setattr("mvsd.check._decoder", lambda: None)
     monkeypatch.setattr("mvsd.check.compare_words", lambda *_: -3.25)
     monkeypatch.setattr("mvsd.check.voice_similarity", lambda *_: 0.9)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -477,6 +478,14 @@ def test_differences_are_paired_and_say_what_is_better() -> None:
     assert found.mean == pytest.approx(-gain.mean())
     t = stats.t.interval(0.95, 49, -gain.mean(), gain.std(ddof=1) / np.sqrt(50))
     assert found.interval == pytest.approx(t, abs=0.006)
+    given = [Record(str(i), "dereverberation", "", scores(b + 2), "input") for i, b in enumerate(base)]
+    records = [replace(record, system="ours") for record in records] + given
+    beside = differences(records, M, "right photo", ["no photo"], "input")
+    assert [(d.system, d.other, d.num_pairs) for d in beside] == [
+        ("ours", "no photo", 50),
+        ("ours", "input", 50),
+    ]
+    assert beside[1].mean == pytest.approx(-gain.mean() - 2)
 
 
 def test_every_form_of_a_grid() -> None:
@@ -512,7 +521,7 @@ def test_results_hold_everything(data: Path, code: Path) -> None:
     )
     assert {"numpy", "scipy", "python"} <= set(summary["versions"])
     assert summary["settings"]["seed"] == 0
-    assert {d["other"] for d in summary["differences"]} == {"no photo", "wrong photo"}
+    assert {d["other"] for d in summary["differences"]} == {"no photo", "wrong photo", "untouched input"}
 
 
 def test_voices_are_compared_over_all_clips() -> None:

@@ -129,6 +129,7 @@ def reverb(
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
+    _tell_depth(depth, drawn)
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60, strength=strength)
     response = None
     if save_response is not None:
@@ -173,6 +174,7 @@ def dereverb(
     require_usable(source, out, None, force)
     room = _open(scene, depth)
     drawn = _load("dereverberator", model, device, num_shifts=shifts)
+    _tell_depth(depth, drawn)
     converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
     _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
 
@@ -264,6 +266,7 @@ def response(
     written: dict[str, np.ndarray] = {}
     room = _open(photo, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
+    _tell_depth(depth, drawn)
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
     for own_seed, path in enumerate(paths, seed):
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
@@ -304,6 +307,12 @@ def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:
     from mvsd.scene import Scene
 
     return None if photo is None else Scene.open(photo, depth)
+
+
+def _tell_depth(depth: Path | None, model: Converter) -> None:
+    """Say so where a depth map is given to a model that does not look at one."""
+    if depth is not None and not model.config.scene.depth:
+        typer.echo(f"warning: {depth} is not used: this model sees the photo only", err=True)
 
 
 def _tell_rooms(

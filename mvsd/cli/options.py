@@ -37,7 +37,7 @@ Depth = Annotated[
     typer.Option(metavar="MAP", help="Depth of the photo: 16-bit PNG in millimetres, or .npy in metres."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same result.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps, 1 to 8; by default the model's.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; by default the model's.")]
 Where = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a CUDA device if there is one, else the CPU.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from mvsd.cli.options import Seed, progress_bar
+
+
+class Population(str, Enum):
+    """Which rooms are made up; see `mvsd.simulation.roomtypes`."""
+
+    mixed = "mixed"
+    homes = "homes"
+    dead = "dead"
 
 
 def simulate(
@@ -24,8 +33,11 @@ def simulate(
     ] = None,
     split: Annotated[str, typer.Option(help="Name of the split; no two splits share a room.")] = "train",
     population: Annotated[
-        str, typer.Option(help="Which rooms: mixed, or homes (furnished, doors open, seen in panoramas).")
-    ] = "mixed",
+        Population,
+        typer.Option(
+            help="Which rooms: mixed, homes (furnished, doors open, seen in panoramas), or dead (closets, booths)."
+        ),
+    ] = Population.mixed,
     seed: Seed = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
     figure: Annotated[
@@ -47,7 +59,7 @@ def simulate(
         if photos is not None:
             paths = simulate_photographed(photos, out, **options)
         else:
-            paths = simulate_rooms(out, rooms or 0, population=population, **options)
+            paths = simulate_rooms(out, rooms or 0, population=population.value, **options)
     if figure is not None:
         shards = Shards(paths)
         room_gallery([shards.load(index) for index in range(min(8, len(shards)))], figure, force=True)

@@ -15,7 +15,7 @@ from mvsd.evaluation.evaluate import library_versions
 from mvsd.evaluation.metrics import Metric, save_trials
 from mvsd.evaluation.parallel import write_whole
 from mvsd.evaluation.settings import EER, Settings
-from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth
+from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth, Untouched
 from mvsd.evaluation.table import Difference, Record, Table, differences, differences_grid
 from mvsd.evaluation.voices import METRIC as VOICES
 from mvsd.evaluation.voices import Voices, compare_voices
@@ -51,8 +51,9 @@ class Results:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """The right photo minus none and minus a wrong one."""
-        return differences(self.records, self.metrics, RIGHT, (NONE, WRONG))
+        """The right photo minus none, a wrong one, and what the system was given."""
+        untouched = [system.name for system in self.settings.systems if isinstance(system, Untouched)]
+        return differences(self.records, self.metrics, RIGHT, (NONE, WRONG), "".join(untouched[:1]))
 
     @property
     def num_clips(self) -> int:

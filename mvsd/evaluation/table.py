@@ -204,19 +204,20 @@ class Difference:
 
 
 def differences(
-    records: Sequence[Record], metrics: Mapping[str, Metric], right: str, others: Sequence[str]
+    records: Sequence[Record],
+    metrics: Mapping[str, Metric],
+    right: str,
+    others: Sequence[str],
+    untouched: str = "",
 ) -> list[Difference]:
-    """Every system in condition `right` against itself in each of `others`, for every metric."""
+    """Every system in condition `right` against itself in each of `others`, and against the system `untouched`."""
     scores = {(record.system, record.condition, record.clip): record.scores for record in records}
     found = []
     for system in dict.fromkeys(record.system for record in records):
         clips = [clip for name, condition, clip in scores if (name, condition) == (system, right)]
-        for other in others:
-            pairs = [
-                (scores[system, right, c], scores[system, other, c])
-                for c in clips
-                if (system, other, c) in scores
-            ]
+        for other in (*others, untouched):
+            row = (untouched, "") if other == untouched else (system, other)
+            pairs = [(scores[system, right, c], scores[(*row, c)]) for c in clips if (*row, c) in scores]
             for name, metric in metrics.items():
                 changes = [
                     (a.values[name] - b.values[name], a.weights.get(name, 1.0))
