@@ -20,10 +20,11 @@ from typing import IO, Protocol
 from mvsd.audio_writer import CONTAINERS
 from mvsd.container import FORMATS
 from mvsd.errors import MvsdError
+from mvsd.scene import PHOTO_SUFFIXES
 from mvsd.workers import Outcome, run_in_processes
 
 RESULTS = "mvsd-results.csv"
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
 # Recordings that can be read, but not written under their own name: better a failure than silence.
 _ONLY_READ = (
     ".3gp .aac .ac3 .amr .ape .asf .au .avi .dts .flv .m4b .mka .mp2 .mpeg .mpg .mts .ogv .ts .wma .wmv"
@@ -173,7 +174,7 @@ def scene_for(name: Path, scene: Path | None) -> Path | None:
         found = sorted(
             path
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.stem == stem.name and path.suffix.lower() in _PHOTO_SUFFIXES
+            if path.stem == stem.name and path.suffix.lower() in PHOTO_SUFFIXES
         )
         if len(found) > 1:
             raise MvsdError(

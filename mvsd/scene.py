@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mvsd.errors import PhotoError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MIN_SIDE = 16  # pixels; less than this shows no room
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8.0  # a full-circle panorama has 2 to 4

@@ -78,8 +78,20 @@ def on_files(files: Any, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Write what `mvsd COMMAND --help` says of every command where commands.md has its mark."""
-    return markdown.replace("<!-- help -->", help_texts()) if page.file.src_uri == "commands.md" else markdown
+    """Fill the marks of a page: what `mvsd COMMAND --help` says of every command, and files from beside docs/."""
+    if page.file.src_uri == "commands.md":
+        return markdown.replace("<!-- help -->", help_texts())
+    return re.sub(r"<!-- (\S+\.md)(?:: (.+?))? -->", lambda mark: included(mark[1], mark[2]), markdown)
+
+
+def included(source: str, section: str | None = None) -> str:
+    """A Markdown file of the repository, or the section of it below a second-level heading, as a page of the site."""
+    text = (ROOT / source).read_text(encoding="utf-8")
+    if section is not None:
+        sections = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", text, re.MULTILINE))
+        text = sections[section]
+    text = re.sub(r"\]\((?:\.\./)*docs/", "](", text)
+    return re.sub(r"\]\((?:\.\./)*mvsd/weights/MODEL_CARD\.md", "](model-card.md", text)
 
 
 def help_texts() -> str:

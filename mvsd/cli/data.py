@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvsd.cli.options import Device, Force, Seed, Where, choose_device, progress_bar
+from mvsd.cli.options import Device, Force, Protocol, Seed, Where, choose_device, progress_bar
 
 if TYPE_CHECKING:
     from mvsd.data.example import Example
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at data sets, turn them into shards, download the published ones.")
 
 ShownProgress = Callable[[float, float | None], None]
-
-
-class Protocol(str, Enum):
-    """How much of an utterance is heard."""
-
-    full = "full"
-    first = "first-2.56s"
 
 
 class Published(str, Enum):

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mvsd.cli.options import Device, Where, choose_device
+from mvsd.cli.options import Device, Model, Where, choose_device
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-OwnModel = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Model file; by default the one that comes with mvsd.")
-]
 
 
 def demo(
@@ -24,8 +19,8 @@ def demo(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen at.")] = 7860,
     device: Where = Device.auto,
-    model_reverberator: OwnModel = None,
-    model_dereverberator: OwnModel = None,
+    model_reverberator: Model = None,
+    model_dereverberator: Model = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Largest upload.")] = 200,
     max_seconds: Annotated[float, typer.Option(min=1, help="Longest recording.")] = 300,
     open_browser: Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvsd.cli.options import Device, Seed, Steps, choose_device, progress_bar
+from mvsd.cli.options import Device, Protocol, Seed, Steps, choose_device, progress_bar
 
 if TYPE_CHECKING:
     from mvsd.evaluation.results import Results
@@ -23,13 +23,6 @@ class Task(str, Enum):
 
     reverberation = "reverberation"
     dereverberation = "dereverberation"
-
-
-class Protocol(str, Enum):
-    """Which part of an utterance is heard."""
-
-    full = "full"
-    first = "first-2.56s"
 
 
 class Format(str, Enum):

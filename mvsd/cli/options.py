@@ -23,6 +23,13 @@ class Device(str, Enum):
     mps = "mps"
 
 
+class Protocol(str, Enum):
+    """Which part of an utterance is heard."""
+
+    full = "full"
+    first = "first-2.56s"
+
+
 PHOTO_HELP = "Photo or panorama of the room: JPEG, PNG or WebP."
 SCENE_HELP = f"{PHOTO_HELP} For a folder, one for all or a folder of photos with the recordings' names."
 

@@ -24,15 +24,14 @@ from mvsd.audio import load_audio, resample
 from mvsd.data.example import Example, Examples
 from mvsd.data.protocols import SAMPLE_RATE
 from mvsd.errors import DataError, NotMeasurable
-from mvsd.scene import Scene
+from mvsd.scene import PHOTO_SUFFIXES, Scene
 
 _SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aiff", ".aif", ".webm")
-_PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 SUFFIXES = {
     "anechoic": _SOUNDS,
     "reverberant": _SOUNDS,
     "rir": _SOUNDS,
-    "image": _PHOTOS,
+    "image": PHOTO_SUFFIXES,
     "depth": (".png", ".npy"),
     "transcript": (".txt",),
 }

@@ -19,9 +19,7 @@ from mvsd.data.scenes import SceneConfig, Scenes
 from mvsd.data.shards import Shards
 from mvsd.data.speech import SAMPLE_RATE, Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError
-from mvsd.scene import Scene
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+from mvsd.scene import PHOTO_SUFFIXES, Scene
 
 _UNTRAINED = 2**62  # a batch number that no run reaches
 

@@ -48,8 +48,11 @@ def computed(
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all; raises DataError where that is impossible."""
-    with whole_file(path, DataError) as temporary:
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path.parent} cannot be made: {error.strerror or error}") from error
+    with whole_file(path, DataError) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
