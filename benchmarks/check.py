@@ -90,9 +90,10 @@ def main() -> None:
         )
     for name, values in fits.items():
         similar = voices.get(name, [])
+        known = [value for value in values if not np.isnan(value)]  # words were heard
         print(
-            f"{name:26} fit {np.median(values):6.2f} ({min(values):.2f} to {max(values):.2f}), warned of "
-            f"{sum(value < LEAST_FIT for value in values)} of {len(values)};  voice "
+            f"{name:26} fit {np.median(known):6.2f} ({min(known):.2f} to {max(known):.2f}), warned of "
+            f"{sum(value < LEAST_FIT for value in known)} of {len(known)};  voice "
             f"{np.median(similar) if similar else np.nan:.2f}, warned of "
             f"{sum(value < LEAST_SIMILARITY for value in similar)} of {len(similar)}"
         )
