@@ -68,7 +68,7 @@ def describe_response(
     measures: dict[str, Callable[[], str]] = {
         "T20": lambda: f"{decay_time(rir, sample_rate, 'T20'):.2f} s",
         "T30": lambda: f"{decay_time(rir, sample_rate, 'T30'):.2f} s",
-        "DRR": lambda: f"{drr_db(rir, sample_rate):.1f} dB",
+        "DRR": lambda: f"{round(drr_db(rir, sample_rate), 1) + 0.0:.1f} dB",  # no -0.0
     }
     parts = []
     for name in names:
