@@ -385,6 +385,14 @@ def test_nothing_is_computed_twice_and_everything_that_matters_computes_anew(dat
     assert json.loads(damaged.read_text())
 
 
+def test_results_among_the_data_are_no_other_data(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    chosen, out = settings(tmp_path / "data", Untouched()), tmp_path / "data" / "out"
+    evaluate(chosen, out)
+    evaluate(chosen, out)
+    assert len(list(out.glob("records/*/*.json"))) == 4
+
+
 def test_another_file_in_a_folder_of_results_computes_anew(tmp_path: Path, data: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for index in range(4):

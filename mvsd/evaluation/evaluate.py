@@ -153,7 +153,7 @@ def _voice(settings: Settings, clip: Clip | None, estimate: Waveform | str) -> t
 
 def _record_folders(settings: Settings, folder: Path) -> list[Path]:
     """One for each system, named after it and its fingerprint."""
-    common = _common_identity(settings)
+    common = _common_identity(settings, folder)
     folders = []
     for system in settings.systems:
         facts = json.dumps([common, system.name, system.identity(), system.conditions], sort_keys=True)
@@ -163,13 +163,13 @@ def _record_folders(settings: Settings, folder: Path) -> list[Path]:
     return folders
 
 
-def _common_identity(settings: Settings) -> dict[str, Any]:
-    """What the figures of every system depend on."""
+def _common_identity(settings: Settings, folder: Path) -> dict[str, Any]:
+    """What the figures of every system depend on; `folder`, of the results, may lie among the data."""
     facts = asdict(replace(settings, systems=()))
     for name in ("data", "cache", "speech"):
         del facts[name]
     is_remote = settings.data.startswith(("http://", "https://"))
-    facts["data"] = settings.data if is_remote else tree_identity(Path(settings.data))
+    facts["data"] = settings.data if is_remote else tree_identity(Path(settings.data), without=folder)
     facts["speech"] = tree_identity(Path(settings.speech)) if settings.speech else ""
     facts["metrics"] = [*settings.chosen_metrics, settings.voice_options]
     facts["files"] = {path: tree_identity(Path(path)) for path in settings.option_files}

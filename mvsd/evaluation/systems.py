@@ -315,9 +315,11 @@ def choose_room(examples: Sequence[Example]) -> tuple[float, float]:
     return float(np.median(times)), float(np.median(ratios))
 
 
-def tree_identity(path: Path) -> str:
-    """A digest of names, sizes and times of a file, or of all files of a folder but hidden ones."""
+def tree_identity(path: Path, without: Path | None = None) -> str:
+    """A digest of names, sizes and times of a file, or of all files of a folder but hidden ones and those `without`."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if without is not None and without.resolve() != path.resolve():
+        files = [file for file in files if not file.resolve().is_relative_to(without.resolve())]
     facts = []
     for file in files:
         name = file.name if file == path else file.relative_to(path).as_posix()
