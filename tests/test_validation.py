@@ -44,7 +44,9 @@ def test_validation_is_logged_and_repeats(folder: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2"]
     start = f'start_from="{(tmp_path / "run").as_posix()}"'
-    further = tiny_config(folder, *held_out(folder, "schedule.total_steps=1", start))
+    further = tiny_config(
+        folder, *held_out(folder, "schedule.total_steps=1", "schedule.validate_every=9", start)
+    )
     for _ in range(2):  # once more is no second row
         train(further, tmp_path / "further", validate=validate, progress=False)
     with (tmp_path / "further" / "validation.csv").open() as file:
