@@ -20,12 +20,13 @@ from mvsd.acoustics import OCTAVE_BANDS_HZ, c50_db, decay_time, drr_db
 from mvsd.audio import resample
 from mvsd.errors import ConfigError, NotMeasurable
 from mvsd.model_file import load_module, save_module
+from mvsd.shipped import shipped_weights
 
 SAMPLE_RATE = 16_000
 FORMAT = "mvsd-blind-1"
 NUM_TARGETS = 3 + len(OCTAVE_BANDS_HZ)  # ln T20, ln T20 per band, DRR, C50
 
-_WEIGHTS = Path(__file__).parent / "weights" / "blind.safetensors"
+_WEIGHTS = shipped_weights("blind")
 _MIN_SECONDS = 1.0
 _QUIET_DB = -40.0  # a window this far below the loudest holds no speech to listen to
 _FLOOR_DB = -80.0  # of the spectrogram, relative to the clip's mean power

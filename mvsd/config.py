@@ -52,11 +52,22 @@ def require(is_met: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def require_shares(part: str, values: Mapping[str, float]) -> None:
+    """Raise ConfigError where a value of this part of a configuration is not in 0..1."""
+    for name, value in values.items():
+        require(0 <= value <= 1, f"{_join(part, name)} is {value}; it must be in 0..1")
+
+
+def require_positive(part: str, values: Mapping[str, int]) -> None:
+    """Raise ConfigError where a number of this part of a configuration is below 1."""
+    for name, value in values.items():
+        require(value >= 1, f"{_join(part, name)} is {value}; it must be 1 or more")
+
+
 def require_not_negative(part: str, values: Mapping[str, float]) -> None:
     """Raise ConfigError where a value of this part of a configuration, such as "schedule", is below 0."""
     for name, value in values.items():
-        if value < 0:
-            raise ConfigError(f"{_join(part, name)} is {value}; it must be 0 or more")
+        require(value >= 0, f"{_join(part, name)} is {value}; it must be 0 or more")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

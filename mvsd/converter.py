@@ -25,11 +25,11 @@ from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.sampling import sample
 from mvsd.scene import Scene
+from mvsd.shipped import SHIPPED, shipped_weights
 from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
 
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
-SHIPPED = ("reverberator", "dereverberator")
 _MAX_SAMPLES = 2**24  # of a window or a response
 
 
@@ -343,8 +343,7 @@ def load(
     model, or one that is not ours, and ConfigError for a value that does not fit the model.
     """
     if str(name_or_path) in SHIPPED:
-        path = Path(__file__).parent / "weights" / f"{name_or_path}.safetensors"
-        converter = Converter.load(path, device)
+        converter = Converter.load(shipped_weights(str(name_or_path)), device)
     else:
         converter = Converter.from_pretrained(name_or_path, device=device)
     changes: dict[str, Any] = {"num_shifts": num_shifts, "low_gain_db": low_gain_db}

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.func import functional_call
 from torch.nn.functional import avg_pool2d
 
-from mvsd.config import require_not_negative
+from mvsd.config import require_not_negative, require_positive, require_shares
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
 from mvsd.errors import ConfigError
@@ -62,12 +62,10 @@ class MutualConfig:
     def __post_init__(self) -> None:
         """Check learners and ranges; raises ConfigError."""
         require_not_negative("mutual", {name: getattr(self, name) for name in WEIGHTED})
-        for name in ("scene_dropout", "start_share", "reverberator_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"mutual.{name} is {getattr(self, name)}; it must be in 0..1")
-        for name in ("reverberator_loop_steps", "dereverberator_loop_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"mutual.{name} is {getattr(self, name)}; it must be 1 or more")
+        shares = ("scene_dropout", "start_share", "reverberator_share")
+        require_shares("mutual", {name: getattr(self, name) for name in shares})
+        steps = ("reverberator_loop_steps", "dereverberator_loop_steps")
+        require_positive("mutual", {name: getattr(self, name) for name in steps})
         if not self.learners or not set(self.learners) <= set(CONVERTERS):
             raise ConfigError(
                 f"mutual.learners is {list(self.learners)}; some of {list(CONVERTERS)} are wanted"

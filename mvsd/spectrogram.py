@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mvsd.errors import ConfigError
+from mvsd.config import require
 
 _TINY = 1e-12  # keeps the gradient of |x|^p finite at digital silence; far below 16-bit resolution
 
@@ -31,14 +31,14 @@ class SpectrogramConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        if not 0 < self.hop <= self.fft_size <= 2**14:
-            raise ConfigError(
-                f"spectrogram.hop is {self.hop}, fft_size {self.fft_size}; 0 < hop <= fft_size <= {2**14} is wanted"
-            )
-        if not 0 < self.power <= 1 or not self.scale > 0:
-            raise ConfigError(
-                f"spectrogram.power is {self.power}, scale {self.scale}; 0 < power <= 1 and scale > 0 are wanted"
-            )
+        require(
+            0 < self.hop <= self.fft_size <= 2**14,
+            f"spectrogram.hop is {self.hop}, fft_size {self.fft_size}; 0 < hop <= fft_size <= {2**14} is wanted",
+        )
+        require(
+            0 < self.power <= 1 and self.scale > 0,
+            f"spectrogram.power is {self.power}, scale {self.scale}; 0 < power <= 1 and scale > 0 are wanted",
+        )
 
 
 class ComplexSpectrogram(nn.Module):

@@ -48,6 +48,7 @@ LAYERS = [
         "sampling",
         "scene",
         "scene_track",
+        "shipped",
         "shots",
         "soundtrack",
         "spectrogram",

@@ -123,9 +123,7 @@ def reverb(
     if save_response is not None and save_response.resolve() == out.resolve():
         raise typer.BadParameter("--save-response and --out are the same file")
     require_scene(scene, out)
-    if scene is None and (depth is not None or save_response is not None):
-        option = "--save-response" if depth is None else "--depth"
-        raise typer.BadParameter(f"{option} belongs to a photo; give --scene as well")
+    _require_photo(scene, {"--depth": depth, "--save-response": save_response})
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
@@ -169,8 +167,7 @@ def dereverb(
         return
     from mvsd.amount import dereverberation
 
-    if depth is not None and scene is None:
-        raise typer.BadParameter("--depth belongs to a photo; give --scene as well")
+    _require_photo(scene, {"--depth": depth})
     require_usable(source, out, None, force)
     room = _open(scene, depth)
     drawn = _load("dereverberator", model, device, num_shifts=shifts)
@@ -307,6 +304,13 @@ def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:
     from mvsd.scene import Scene
 
     return None if photo is None else Scene.open(photo, depth)
+
+
+def _require_photo(scene: Path | None, options: dict[str, Path | None]) -> None:
+    """Raise for an option that means nothing without --scene."""
+    for name, value in options.items():
+        if scene is None and value is not None:
+            raise typer.BadParameter(f"{name} belongs to a photo; give --scene as well")
 
 
 def _tell_depth(depth: Path | None, model: Converter) -> None:

@@ -161,13 +161,13 @@ def _settings(command: Callable[..., None], options: dict[str, Any]) -> str:
     """Everything but recording and photo that an output follows from, as one line."""
     import mvsd
     from mvsd.folders import stamp
+    from mvsd.shipped import SHIPPED, shipped_weights
 
     def text(value: Any) -> str:
         return f"{value} {stamp(value)}" if isinstance(value, Path) else str(value)
 
     chosen = {name: text(value) for name, value in options.items() if name not in _WITHOUT_INFLUENCE}
-    shipped = sorted(Path(mvsd.__file__).parent.glob("weights/*erator.safetensors"))
-    weights = {path.stem: stamp(path) for path in shipped}
+    weights = {name: stamp(shipped_weights(name)) for name in SHIPPED}
     return json.dumps({"command": command.__name__, "version": mvsd.__version__, **weights, **chosen})
 
 

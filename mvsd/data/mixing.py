@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import fft
 
-from mvsd.config import require_not_negative
+from mvsd.config import require_not_negative, require_positive, require_shares
 from mvsd.data.batch import COUNTS, Batch, rows_of_process
 from mvsd.data.scenes import SceneConfig, Scenes
 from mvsd.data.shards import Shards
@@ -86,14 +86,12 @@ class DataConfig:
         """Check the ranges; raises ConfigError."""
         names = (*COUNTS, "warmup_rows", "timbre_db")
         require_not_negative("data", {name: getattr(self, name) for name in names})
-        for name in ("num_samples", "rir_samples", "num_workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be 1 or more")
+        sizes = ("num_samples", "rir_samples", "num_workers")
+        require_positive("data", {name: getattr(self, name) for name in sizes})
         if self.num_paired + self.num_reverberant + self.num_anechoic < 1:
             raise ConfigError("a batch has no rows; set data.num_paired, num_reverberant or num_anechoic")
-        for name in ("dry_share", "band_limit_share", "noise_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"data.{name} is {getattr(self, name)}; it must be in 0..1")
+        shares = ("dry_share", "band_limit_share", "noise_share")
+        require_shares("data", {name: getattr(self, name) for name in shares})
         for name in ("level_db", "room_gain_db", "noise_db"):
             if getattr(self, name)[0] > getattr(self, name)[1]:
                 raise ConfigError(f"data.{name} is {list(getattr(self, name))}; wanted is [lowest, highest]")

@@ -26,8 +26,9 @@ from mvsd.evaluation.clips import Clip, Waveform
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import System, UnusableError, file_digest, shipped_weights, tree_identity
+from mvsd.evaluation.systems import System, UnusableError, file_digest, tree_identity
 from mvsd.evaluation.table import Record
+from mvsd.shipped import shipped_weights
 
 _FATAL = (MissingExtraError, ModelFileError, UnusableError)  # of the whole run, not of one clip
 _NO_FIGURE = (

@@ -23,6 +23,7 @@ from mvsd.data.example import Example
 from mvsd.errors import DataError, MissingExtraError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip
 from mvsd.evaluation.metrics import Task
+from mvsd.shipped import SHIPPED, shipped_weights
 
 if TYPE_CHECKING:
     from mvsd.blockwise import AudioConverter
@@ -32,7 +33,6 @@ Waveform = NDArray[np.floating]
 RIGHT, NONE, WRONG = "right photo", "no photo", "wrong photo"
 CONDITIONS = (RIGHT, NONE, WRONG)
 SHIPPED_FOR: dict[Task, str] = {"reverberation": "reverberator", "dereverberation": "dereverberator"}
-SHIPPED = tuple(SHIPPED_FOR.values())
 PUBLISHED_ROOM = (
     0.4,
     2.0,
@@ -332,11 +332,6 @@ def tree_identity(path: Path, without: Path | None = None) -> str:
 def file_digest(path: Path) -> str:
     """Of a file's content; "" where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def shipped_weights(name: str) -> Path:
-    """The model file that comes with mvsd under a name."""
-    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
 
 
 @lru_cache(maxsize=16)

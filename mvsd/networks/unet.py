@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mvsd.errors import ConfigError
+from mvsd.config import require
 
 _GROUPS = 8  # of channels that are normalised together
 
@@ -30,13 +30,15 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         """Check the widths; raises ConfigError."""
-        if not self.channels or any(width < 1 or width % _GROUPS for width in self.channels):
-            raise ConfigError(f"unet.channels is {list(self.channels)}; multiples of {_GROUPS} are wanted")
-        if self.num_blocks < 1 or self.num_heads < 1 or self.channels[-1] % self.num_heads:
-            raise ConfigError(
-                f"unet.num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 or more of both are wanted, "
-                f"and heads that divide the {self.channels[-1]} channels of the last level"
-            )
+        require(
+            bool(self.channels) and all(width >= 1 and width % _GROUPS == 0 for width in self.channels),
+            f"unet.channels is {list(self.channels)}; multiples of {_GROUPS} are wanted",
+        )
+        require(
+            self.num_blocks >= 1 and self.num_heads >= 1 and self.channels[-1] % self.num_heads == 0,
+            f"unet.num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 or more of both are wanted, "
+            f"and heads that divide the {self.channels[-1]} channels of the last level",
+        )
 
 
 class UNet(nn.Module):
