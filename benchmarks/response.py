@@ -1,4 +1,4 @@
-"""What the reverberator's responses are like, by steps, pull to the envelope, gain below 1 kHz, colour, and photo.
+"""What the reverberator's responses are like, by steps, pull to the envelope, gain below 1 kHz, colour, views, photo.
 
     mvsd simulate --rooms 64 --out data/rooms/validation --split validation
     python benchmarks/response.py --rooms data/rooms/validation --steps 2 4 8 16 --pulls 0 0.5 1
@@ -82,10 +82,17 @@ def held_out(folder: str, cache: str, num_voices: int) -> list[np.ndarray]:
     return [speech.crop(seed, 4 * SAMPLE_RATE) for seed in range(num_voices)]
 
 
-def with_settings(converter: Converter, pull: float, low_gain: float, *, even: bool) -> Converter:
+def with_settings(
+    converter: Converter, pull: float, low_gain: float, *, even: bool, views: bool
+) -> Converter:
     """The same converter with another pull and gain, its early reflections evened out or not."""
-    changed = replace(converter.config, envelope_pull=pull, low_gain_db=low_gain, evens_early=even)
-    converter.config = changed
+    converter.config = replace(
+        converter.config,
+        envelope_pull=pull,
+        low_gain_db=low_gain,
+        evens_early=even,
+        averages_views=views,
+    )
     return converter
 
 
@@ -100,6 +107,7 @@ def main() -> None:
     parser.add_argument("--pulls", type=float, nargs="+", default=[1.0])
     parser.add_argument("--low-gains", type=float, nargs="+", default=[0.0])
     parser.add_argument("--even", type=int, choices=(0, 1), nargs="+", default=[0])
+    parser.add_argument("--views", type=int, choices=(0, 1), nargs="+", default=[0])
     parser.add_argument("--speech", help="folder of dry speech; default: the bundled voice")
     parser.add_argument("--cache", default="data/cache", help="folder for decoded speech")
     parser.add_argument("--num-rooms", type=int, default=32)
@@ -107,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     rooms = Shards([options.rooms])[: options.num_rooms]
     if options.kinds:
-        report_kinds(with_settings(load(options.model), 1.0, 0.0, even=False), rooms)
+        report_kinds(with_settings(load(options.model), 1.0, 0.0, even=False, views=False), rooms)
         return
     voices = [load_audio(SAMPLES / "voice.flac")[0][0]] * len(rooms)
     if options.speech:
@@ -116,15 +124,16 @@ def main() -> None:
     dry = np.zeros(24_576, np.float32)
     dry[0] = 1
     report("untouched input", [errors(dry, *each) for each in zip(rooms, voices, strict=True)])
-    for steps, pull, low, even in product(options.steps, options.pulls, options.low_gains, options.even):
-        model = with_settings(converter, pull, low, even=bool(even))
+    settings = (options.steps, options.pulls, options.low_gains, options.even, options.views)
+    for steps, pull, low, even, views in product(*settings):
+        model = with_settings(converter, pull, low, even=bool(even), views=bool(views))
         for photo in ("right", "none", "wrong"):
             rows = []
             for index, (room, voice) in enumerate(zip(rooms, voices, strict=True)):
                 scenes: dict[str, Scene | None] = {"right": room.scene, "none": None}
                 scenes["wrong"] = rooms[(index + len(rooms) // 2) % len(rooms)].scene
                 rows.append(errors(model.response(scenes[photo], seed=index, steps=steps), room, voice))
-            report(f"{steps} steps, pull {pull:g}, low {low:g} dB, even {even}, {photo}", rows)
+            report(f"{steps} steps, pull {pull:g}, low {low:g} dB, even {even}, views {views}, {photo}", rows)
 
 
 if __name__ == "__main__":

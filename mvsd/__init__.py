@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mvsd.audio import load_audio, save_audio
     from mvsd.blockwise import AudioConverter
-    from mvsd.converter import Converter, ConverterConfig, load
+    from mvsd.converter import Converter, load
+    from mvsd.converter_config import ConverterConfig
     from mvsd.data.example import Example
     from mvsd.errors import MvsdError
     from mvsd.scene import Scene
@@ -38,7 +39,8 @@ __all__ = [
 _MODULES = {
     "mvsd.audio": ("load_audio", "save_audio"),
     "mvsd.blockwise": ("AudioConverter",),
-    "mvsd.converter": ("Converter", "ConverterConfig", "load"),
+    "mvsd.converter": ("Converter", "load"),
+    "mvsd.converter_config": ("ConverterConfig",),
     "mvsd.data.example": ("Example",),
     "mvsd.errors": ("MvsdError",),
     "mvsd.scene": ("Scene",),

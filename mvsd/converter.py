@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,87 +15,22 @@ from torch import Tensor, nn
 from mvsd.auditory import AuditoryDistance
 from mvsd.blockwise import CORE_RATE, Blockwise
 from mvsd.coloration import even_early, lower_lows
-from mvsd.config import require
+from mvsd.converter_config import ConverterConfig
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
 from mvsd.errors import MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
 from mvsd.intelligibility import IntelligibilityLoss
 from mvsd.model_file import load_module, save_module
 from mvsd.networks.envelope import EnergyEnvelope
-from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
-from mvsd.networks.unet import UNet, UNetConfig
+from mvsd.networks.scene_encoder import SceneEncoder
+from mvsd.networks.unet import UNet
 from mvsd.sampling import sample
-from mvsd.scene import Scene
+from mvsd.scene import CANVAS, Scene
 from mvsd.shipped import SHIPPED, shipped_weights
-from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, magnitude
+from mvsd.spectrogram import ComplexSpectrogram, magnitude
 
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
-_MAX_SAMPLES = 2**24  # of a window or a response
-
-
-@dataclass(frozen=True)
-class ConverterConfig:
-    """What a converter is made of; the whole of it is stored in the model file.
-
-    `generates` is "speech" (the converted recording's spectrogram, as in the paper) or "response" (the room's impulse
-    response, with which the recording is then convolved). `path` is "bridge" (sampling starts from the source) or
-    "noise" (as in the paper). `num_taps` frames of the source are filtered by the head, 0 for a plain head.
-    `num_samples` is the response's length, or the window of a long recording, of which `overlap` samples are shared
-    with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
-    `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
-    spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
-    the energy envelope that the scene predicts, `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is
-    given to the whole, and `evens_early` takes the colour from the early reflections that were drawn
-    (`mvsd.coloration`): what chance decided shall not colour a voice.
-    """
-
-    generates: Literal["speech", "response"] = "speech"
-    path: Literal["bridge", "noise"] = "bridge"
-    num_taps: int = 8
-    num_steps: int = 4
-    num_shifts: int = 1
-    num_samples: int = 65_536
-    overlap: int = 16_384
-    sigma_data: float = 0.5
-    sigma_max: float = 20.0
-    spread: float = 0.3
-    envelope_pull: float = 1.0
-    low_gain_db: float = 0.0
-    evens_early: bool = False
-    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
-    unet: UNetConfig = field(default_factory=UNetConfig)
-    scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
-
-    def __post_init__(self) -> None:
-        """Check what the types cannot say; raises ConfigError."""
-        is_speech = self.generates == "speech"
-        require(
-            is_speech or (self.path == "noise" and not self.num_taps),
-            "a response has no source to start from or to filter: set path = 'noise', num_taps = 0",
-        )
-        require(
-            self.num_shifts >= 1 and (is_speech or self.num_shifts == 1),
-            f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
-            "the mean of rooms is no room",
-        )
-        require(-60 <= self.low_gain_db <= 20, f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
-        require(
-            not is_speech or not (self.low_gain_db or self.evens_early),
-            "low_gain_db and evens_early are of responses: set 0 and false for speech",
-        )
-        require(
-            self.scene.token_features == self.unet.token_features,
-            "scene.token_features and unet.token_features differ; set both to the same number",
-        )
-        require(
-            0 <= self.overlap < self.num_samples <= _MAX_SAMPLES,
-            f"overlap is {self.overlap} of {self.num_samples} samples; less is wanted, of at most {_MAX_SAMPLES}",
-        )
-        require(
-            self.num_steps >= 1 and self.num_taps >= 0,
-            f"num_steps is {self.num_steps}, num_taps {self.num_taps}; at least 1 and 0 are wanted",
-        )
 
 
 class Converter(nn.Module, Blockwise):
@@ -117,9 +53,14 @@ class Converter(nn.Module, Blockwise):
             if config.path == "bridge"
             else NoisePath(sigma_data=config.sigma_data, sigma_max=config.sigma_max)
         )
-        network = UNet(3 if self.generates_response else 4, 2 + 2 * config.num_taps, config.unet)
-        adds_source = config.path == "bridge" or config.num_taps > 0
-        self.denoiser = Denoiser(network, self.path, num_taps=config.num_taps, adds_source=adds_source)
+        in_channels, out_channels = 3 if self.generates_response else 4, 2 + 2 * config.num_taps
+        self.denoiser = Denoiser(
+            UNet(in_channels, out_channels, config.unet),
+            self.path,
+            num_taps=config.num_taps,
+            adds_source=config.path == "bridge" or config.num_taps > 0,
+            refiner=UNet(2 + in_channels, out_channels, config.refiner) if config.refiner else None,
+        )
 
     def losses(
         self, source: Tensor, target: Tensor, rir: Tensor, tokens: Tensor, time: Tensor, seeds: Tensor
@@ -175,22 +116,38 @@ class Converter(nn.Module, Blockwise):
     estimate = forward
 
     def late_response(
-        self, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "all"
+        self,
+        tokens: Tensor,
+        seeds: Tensor,
+        *,
+        num_steps: int,
+        gradient: str = "all",
+        expected: Tensor | None = None,
     ) -> Tensor:
-        """Differentiable draw of what follows the direct sound: tokens (B, L, D), seeds as in `forward` -> (B, R)."""
-        condition = self._condition(tokens.new_zeros(len(tokens), 1), tokens)
+        """Differentiable draw of what follows the direct sound: tokens (B, L, D), seeds as in `forward` -> (B, R).
+
+        `expected` (B, K, M) stands in for the envelope that is predicted from the tokens. Raises ValueError where the
+        converter generates speech.
+        """
+        if self.envelope is None:
+            raise ValueError("only a converter that generates a response has one to draw")
+        expected = self.envelope(tokens) if expected is None else expected
+        condition = Condition(self.envelope.expand(expected), tokens)
         spectrogram = self._sample(condition, seeds, num_steps, gradient)
+        if self.config.envelope_pull:
+            spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
+        if self.config.low_gain_db:
+            spectrogram = lower_lows(
+                spectrogram, self.spectrogram.config, self.config.low_gain_db, SAMPLE_RATE
+            )
         late = self.spectrogram.decode(spectrogram, self.config.num_samples)
         late = torch.cat([torch.zeros_like(late[:, :1]), late[:, 1:]], dim=1)  # sample 0 is the voice itself
         return even_early(late, SAMPLE_RATE) if self.config.evens_early else late
 
     def tokens(self, scenes: list[Scene | None]) -> Tensor:
         """Photos, or None for the null scene -> tokens (B, L, D)."""
-        canvas = [np.zeros((4, 96, 192), np.float32) if scene is None else scene.canvas() for scene in scenes]
-        known = torch.tensor([scene is not None for scene in scenes])
-        device = self.scene_encoder.null_tokens.device
-        encoded: Tensor = self.scene_encoder(torch.from_numpy(np.stack(canvas)).to(device), known.to(device))
-        return encoded
+        canvases = [np.zeros(CANVAS, np.float32) if scene is None else scene.canvas() for scene in scenes]
+        return self._encode(np.stack(canvases), torch.tensor([scene is not None for scene in scenes]))
 
     @torch.inference_mode()
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
@@ -198,13 +155,18 @@ class Converter(nn.Module, Blockwise):
 
         Raises MvsdError where the converter generates speech.
         """
-        if not self.generates_response:
+        if self.envelope is None:
             raise MvsdError(
                 "this model generates speech, not a room's response; use a model with generates = 'response'"
             )
-        with self._evaluating():
-            steps = steps or self.config.num_steps
-            late = self.late_response(self.tokens([scene]), torch.tensor([seed]), num_steps=steps)
+        with _evaluating(self):
+            tokens, steps = self.tokens([scene]), steps or self.config.num_steps
+            expected = self.envelope(tokens)
+            if scene is not None and self.config.averages_views:
+                canvases = scene.views()
+                seen = self._encode(canvases, torch.ones(len(canvases), dtype=torch.bool))
+                expected = self.envelope(seen).mean(0, keepdim=True)
+            late = self.late_response(tokens, torch.tensor([seed]), num_steps=steps, expected=expected)
             rir: np.ndarray = late[0].cpu().numpy()
         rir[0] = 1
         return rir
@@ -224,7 +186,7 @@ class Converter(nn.Module, Blockwise):
         if self.generates_response:
             rir = self.response(scene, seed=seed, steps=steps)
             return convert_by_response(blocks, rir, sample_rate, seed=seed)
-        with torch.inference_mode(), self._evaluating():
+        with torch.inference_mode(), _evaluating(self):
             tokens = self.tokens([scene])
 
         num_shifts = self.config.num_shifts
@@ -236,7 +198,7 @@ class Converter(nn.Module, Blockwise):
                 shift = 5 * number * self.spectrogram.config.hop // 2
                 source = torch.from_numpy(np.pad(window, (shift, 0))[None]).to(tokens.device)
                 seeds = torch.tensor([(seed * 1_000_003 + index) * num_shifts + number])
-                with torch.inference_mode(), self._evaluating():
+                with torch.inference_mode(), _evaluating(self):
                     converted = self.estimate(source, tokens, seeds, num_steps=steps)[0, shift:]
                 total += converted.cpu().numpy()
             return total / num_shifts
@@ -300,6 +262,11 @@ class Converter(nn.Module, Blockwise):
 
         return push(self, repo_id, run=run, license_id=license_id, private=private, token=token)
 
+    def _encode(self, canvases: np.ndarray, known: Tensor) -> Tensor:
+        device = self.scene_encoder.null_tokens.device
+        encoded: Tensor = self.scene_encoder(torch.from_numpy(canvases).to(device), known.to(device))
+        return encoded
+
     def _condition(self, source: Tensor, tokens: Tensor) -> Condition:
         if self.envelope is not None:
             return Condition(self.envelope.expand(self.envelope(tokens)), tokens)
@@ -315,19 +282,7 @@ class Converter(nn.Module, Blockwise):
         def denoise(noisy: Tensor, time: Tensor) -> Tensor:
             return self.denoiser(noisy, time, condition)  # type: ignore[no-any-return]
 
-        spectrogram = sample(denoise, self.path, start, noise, num_steps, gradient=gradient)
-        if self.envelope is not None:
-            if self.config.envelope_pull:
-                expected = self.envelope(condition.tokens)
-                spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
-            if self.config.low_gain_db:
-                spectrogram = lower_lows(
-                    spectrogram, self.spectrogram.config, self.config.low_gain_db, SAMPLE_RATE
-                )
-        return spectrogram
-
-    def _evaluating(self) -> _Evaluating:
-        return _Evaluating(self)
+        return sample(denoise, self.path, start, noise, num_steps, gradient=gradient)
 
 
 def load(
@@ -352,18 +307,15 @@ def load(
     return converter
 
 
-class _Evaluating:
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside a with-block."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.was_training = self.module.training
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.was_training)
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def seeded_noise(seeds: Tensor, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:

@@ -87,11 +87,22 @@ class Denoiser(nn.Module):
     (B, L, D), and returns a residual (B, 2, F, N), followed by 2 `num_taps` channels of complex filter
     coefficients where the head is a multi-frame filter (Mack & Habets 2020, "Deep filtering", equation 4). That
     filter over the present and past frames of the source is the convolutive model of a room which WPE inverts.
+    A `refiner`, a second such network, sees what the first makes before all else (4 + C channels) and does to that
+    what the first does to the source.
     """
 
-    def __init__(self, network: nn.Module, path: Path, *, num_taps: int, adds_source: bool) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        path: Path,
+        *,
+        num_taps: int,
+        adds_source: bool,
+        refiner: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.refiner = refiner
         self.path = path
         self.num_taps = num_taps
         self.adds_source = adds_source
@@ -106,6 +117,11 @@ class Denoiser(nn.Module):
             denoised = denoised + condition.source
         if self.num_taps:
             denoised = denoised + filter_frames(condition.source, output[:, 2:])
+        if self.refiner is not None:
+            inputs = torch.cat([denoised, inputs], dim=1)
+            output = self.refiner(inputs, c_noise.flatten(), condition.tokens).float()
+            refined = denoised + c_out * output[:, :2]
+            denoised = refined + filter_frames(denoised, output[:, 2:]) if self.num_taps else refined
         return denoised
 
     def noisy(self, clean: Tensor, noise: Tensor, time: Tensor, condition: Condition) -> Tensor:

@@ -22,12 +22,12 @@ from mvsd.config import to_dict
 from mvsd.converter import Converter
 from mvsd.diffusion import Path as DiffusionPath
 from mvsd.errors import MissingExtraError, MvsdError, OutputExistsError
+from mvsd.scene import CANVAS
 from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig
 from mvsd.whole_file import whole_file
 
 FORMAT = "mvsd-onnx-1"
 OPSET = 18
-_CANVAS = (1, 4, 96, 192)
 
 
 def export_onnx(
@@ -96,7 +96,7 @@ class _Graph(nn.Module):
         num_samples = config.num_samples if converter.generates_response else waveform.shape[1]
         num_frames = converter.spectrogram.num_frames(num_samples)
         inputs = {} if converter.generates_response else {"waveform": waveform}
-        inputs |= {"canvas": torch.zeros(_CANVAS), "known": torch.tensor([True])}
+        inputs |= {"canvas": torch.zeros(1, *CANVAS), "known": torch.tensor([True])}
         if self.draws:
             inputs["noise"] = torch.randn(1, 2, converter.spectrogram.num_bins, num_frames)
         return inputs

@@ -24,7 +24,10 @@ MAX_ASPECT = 8.0  # a full-circle panorama has 2 to 4
 LOADED_SIDE = 1024  # pixels; larger photos are shrunk to this on loading
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)
+CANVAS = (4, 96, 192)  # channels, rows and columns of what the network sees
+PANORAMA_ASPECT = 1.95  # of a picture so wide that it is taken to go all the way round
 DEPTH_UNIT = 10.0  # metres per unit of the canvas' depth channel
+_TURNS = 8
 _GREY = (128, 128, 128, 255)
 _ASPECT_TOLERANCE = 0.02  # photo against depth map; covers rounding to whole pixels
 # Pillow's decoders raise any of these on a damaged file.
@@ -81,7 +84,7 @@ class Scene:
         image = _load_image(Path(path))
         return cls(image, None if depth_path is None else _load_depth(Path(depth_path), image.shape[:2]))
 
-    def canvas(self, height: int = 96, width: int = 192) -> NDArray[np.float32]:
+    def canvas(self, height: int = CANVAS[1], width: int = CANVAS[2]) -> NDArray[np.float32]:
         """The scene as the network sees it: (4, height, width) float32.
 
         Fitted without distortion and centred; RGB in ImageNet's normalisation, then depth in metres /
@@ -102,6 +105,21 @@ class Scene:
         if self.depth is not None:
             canvas[3][inside] = _shrink_depth(self.depth, size) / DEPTH_UNIT
         return canvas
+
+    @property
+    def is_panorama(self) -> bool:
+        """Whether the picture is as wide as one that goes all the way round."""
+        height, width = self.image.shape[:2]
+        is_wide: bool = width >= PANORAMA_ASPECT * height
+        return is_wide
+
+    def views(self) -> NDArray[np.float32]:
+        """Canvases (V, 4, 96, 192) of the same scene: a panorama turned eight times and mirrored, a photo as it is."""
+        canvas = self.canvas()
+        if not self.is_panorama:
+            return canvas[None]
+        turns = np.stack([np.roll(canvas, turn * canvas.shape[-1] // _TURNS, -1) for turn in range(_TURNS)])
+        return np.concatenate([turns, turns[..., ::-1]])
 
 
 def _load_image(path: Path) -> NDArray[np.uint8]:

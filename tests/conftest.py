@@ -36,7 +36,8 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """A reverberator that generates a response and a dereverberator, with random weights."""
     import torch
 
-    from mvsd.converter import Converter, ConverterConfig
+    from mvsd.converter import Converter
+    from mvsd.converter_config import ConverterConfig
     from mvsd.networks.scene_encoder import SceneEncoderConfig
     from mvsd.networks.unet import UNetConfig
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 import mvsd
 from mvsd.blockwise import AudioConverter
 from mvsd.coloration import even_early
-from mvsd.converter import Converter, ConverterConfig
+from mvsd.converter import Converter
+from mvsd.converter_config import ConverterConfig
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
 from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
@@ -35,6 +36,9 @@ TINY = {
     ),
     "shifts": ConverterConfig(
         num_shifts=2, num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE
+    ),
+    "refined": ConverterConfig(
+        num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, refiner=TINY_UNET, scene=TINY_SCENE
     ),
     "response": ConverterConfig(
         generates="response",
@@ -211,6 +215,32 @@ def test_early_reflections_are_evened_out_where_the_configuration_says_so() -> N
         ConverterConfig(evens_early=True)
 
 
+def test_a_panorama_sounds_alike_wherever_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    converter = copy.copy(CONVERTERS["response"])
+    converter.config = replace(converter.config, averages_views=True)
+    assert converter.envelope is not None
+    draw, expected = converter.late_response, list[torch.Tensor]()
+
+    def record(*args: Any, **kwargs: Any) -> torch.Tensor:
+        expected.append(kwargs["expected"])
+        return draw(*args, **kwargs)
+
+    monkeypatch.setattr(converter, "late_response", record)
+    turns = [np.roll(SCENE.image, 24 * turn, axis=1) for turn in range(8)]
+    images = [*turns, *(turn[:, ::-1].copy() for turn in turns)]
+    with torch.inference_mode():
+        seen = converter.envelope(converter.tokens([Scene(image) for image in images]))
+        for image in (images[0], images[3], images[10]):
+            converter.response(Scene(image), seed=3)
+            torch.testing.assert_close(expected.pop(), seen.mean(0, keepdim=True))
+        assert (seen - seen.mean(0)).abs().max() > 1e-3
+        photo = Scene(SCENE.image[:, :96])
+        converter.response(photo)
+        torch.testing.assert_close(expected.pop(), converter.envelope(converter.tokens([photo])))
+    with pytest.raises(ConfigError, match="averages_views"):
+        ConverterConfig(averages_views=True)
+
+
 def test_tail_longer_than_a_block_is_not_cut() -> None:
     impulse = np.zeros(6000, np.float32)
     impulse[10] = 0.5
@@ -347,6 +377,8 @@ def test_configurations_that_make_no_sense() -> None:
         ConverterConfig(num_samples=10, overlap=10)
     with pytest.raises(ConfigError, match="token_features"):
         ConverterConfig(unet=UNetConfig(token_features=3))
+    with pytest.raises(ConfigError, match="refiner"):
+        ConverterConfig(refiner=UNetConfig(token_features=3))
     with pytest.raises(ConfigError, match="num_steps"):
         ConverterConfig(num_steps=0)
     with pytest.raises(ConfigError, match="multiples of 8"):

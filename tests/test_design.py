@@ -37,6 +37,7 @@ LAYERS = [
         "coloration",
         "config",
         "container",
+        "converter_config",
         "decay",
         "diffusion",
         "fullband",

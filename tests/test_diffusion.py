@@ -125,6 +125,27 @@ def test_untrained_head(num_taps: int, adds_source: bool) -> None:
     torch.testing.assert_close(denoised, source if adds_source else c_skip * noisy)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_refiner_does_to_the_estimate_what_the_network_does_to_the_source(path: Path) -> None:
+    """With constant outputs: estimate + c_out residual + filter(estimate), from what the first network makes."""
+    seen = []
+
+    class Constant(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor, c_noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            seen.append(inputs)
+            return torch.full((2, 6, 1, 1), 0.5).expand(-1, -1, *inputs.shape[2:])
+
+    condition = Condition(normal(2, 2, 5, 6, seed=1), torch.zeros(2, 1, 1))
+    noisy, time = normal(2, 2, 5, 6), torch.full((2,), 0.5)
+    first = Denoiser(Constant(), path, num_taps=2, adds_source=True)
+    both = Denoiser(Constant(), path, num_taps=2, adds_source=True, refiner=Constant())
+    estimate, refined = first(noisy, time, condition), both(noisy, time, condition)
+    c_out = path.preconditioning(time.view(-1, 1, 1, 1))[1]
+    taps = torch.full((2, 4, 5, 6), 0.5)
+    torch.testing.assert_close(refined, estimate + c_out * 0.5 + filter_frames(estimate, taps))
+    torch.testing.assert_close(seen[2], torch.cat([estimate, seen[1]], dim=1))
+
+
 def test_filter_is_causal_complex_convolution_of_every_bin() -> None:
     source, constant_taps = normal(1, 2, 3, 20), normal(1, 8, 3, 1, seed=1)
     filtered = filter_frames(source, constant_taps.expand(1, 8, 3, 20))

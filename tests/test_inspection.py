@@ -17,7 +17,8 @@ import mvsd
 from mvsd.acoustics import OCTAVE_BANDS_HZ, convolve, drr_db
 from mvsd.audio import load_audio
 from mvsd.blind import BlindEstimate, BlindEstimator
-from mvsd.converter import Converter, ConverterConfig
+from mvsd.converter import Converter
+from mvsd.converter_config import ConverterConfig
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.example import SAMPLES
 from mvsd.inspection import (

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mvsd.converter import Converter, ConverterConfig
+from mvsd.converter import Converter
+from mvsd.converter_config import ConverterConfig
 from mvsd.data.batch import Batch
 from mvsd.errors import ConfigError
 from mvsd.mutual import CONVERTERS, MutualConfig, MutualLearning, residual_drr_db

@@ -15,7 +15,8 @@ from conftest import Models
 
 import mvsd
 from mvsd.config import from_dict
-from mvsd.converter import Converter, ConverterConfig
+from mvsd.converter import Converter
+from mvsd.converter_config import ConverterConfig
 from mvsd.errors import MissingExtraError, MvsdError, OutputExistsError
 from mvsd.onnx_file import FORMAT, _ConvolutionSpectrogram, export_onnx
 from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig

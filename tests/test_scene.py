@@ -335,6 +335,17 @@ def test_canvas_without_depth_has_none() -> None:
     assert not canvas[3].any()
 
 
+def test_views_of_a_panorama_are_turned_and_mirrored_and_a_photo_has_one() -> None:
+    ramp = np.broadcast_to(np.arange(192, dtype=np.uint8)[None, :, None], (96, 192, 3)).copy()
+    panorama, photo = Scene(ramp), Scene(ramp[:, :180].copy())
+    assert panorama.is_panorama and not photo.is_panorama
+    assert panorama.views().shape == (16, 4, 96, 192)
+    np.testing.assert_array_equal(panorama.views()[0], panorama.canvas())
+    np.testing.assert_array_equal(panorama.views()[3], Scene(np.roll(ramp, 72, axis=1)).canvas())
+    np.testing.assert_array_equal(panorama.views()[8], Scene(ramp[:, ::-1].copy()).canvas())
+    np.testing.assert_array_equal(photo.views(), photo.canvas()[None])
+
+
 def test_canvas_is_antialiased() -> None:
     """A chequerboard far finer than the canvas is even grey, not a pattern."""
     board = (np.indices((960, 1920)).sum(axis=0) % 2 * 255).astype(np.uint8)

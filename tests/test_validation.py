@@ -101,6 +101,16 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     assert len(after) > len(before)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)
+    refined = ('changed_parts=["dereverberator.refiner"]', "dereverberator.refiner.channels=[8, 16]")
+    refined += ("dereverberator.refiner.num_heads=2", "dereverberator.refiner.token_features=16")
+    train(tiny_config(folder, start, *still, *refined), tmp_path / "refined", progress=False)
+    first, after = (
+        Converter.load(tmp_path / run / "dereverberator.safetensors") for run in ("first", "refined")
+    )
+    assert first.config.refiner is None and after.config.refiner is not None
+    source = 0.1 * torch.randn(1, 8192, generator=torch.Generator().manual_seed(0))
+    made = [each(source, each.tokens([None]), torch.tensor([0]), num_steps=1) for each in (first, after)]
+    torch.testing.assert_close(made[0], made[1], atol=1e-4, rtol=1e-3)
     other = tiny_config(folder, start, "dereverberator.num_taps=3")
     with pytest.raises(ConfigError, match="another kind of dereverberator"):
         train(other, tmp_path / "third", progress=False)

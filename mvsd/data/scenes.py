@@ -14,8 +14,6 @@ from mvsd.config import require_not_negative
 from mvsd.errors import ConfigError
 from mvsd.scene import Scene
 
-PANORAMA_ASPECT = 1.95
-
 
 @dataclass(frozen=True)
 class SceneConfig:
@@ -50,10 +48,9 @@ class Scenes:
         canvases, boxes, turnable = list[np.ndarray](), list[tuple[slice, slice]](), list[bool]()
         for scene in scenes:
             canvas = scene.canvas()
-            height, width = scene.image.shape[:2]
             canvases.append(canvas.astype(np.float16))
             boxes.append(_picture_box(canvas))
-            turnable.append(width / height >= PANORAMA_ASPECT)
+            turnable.append(scene.is_panorama)
         self._canvases, self._boxes, self._turnable = canvases, boxes, turnable
 
     def __len__(self) -> int:

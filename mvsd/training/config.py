@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mvsd.config import from_dict, merge, require_not_negative, to_dict
-from mvsd.converter import ConverterConfig
+from mvsd.converter_config import ConverterConfig
 from mvsd.data.mixing import DataConfig
 from mvsd.errors import ConfigError
 from mvsd.mutual import MutualConfig
@@ -132,7 +132,15 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_from: str = ""
     changed_parts: tuple[
-        Literal["reverberator.unet", "reverberator.scene", "dereverberator.unet", "dereverberator.scene"], ...
+        Literal[
+            "reverberator.unet",
+            "reverberator.refiner",
+            "reverberator.scene",
+            "dereverberator.unet",
+            "dereverberator.refiner",
+            "dereverberator.scene",
+        ],
+        ...,
     ] = ()
     photo_weights: str = ""
     seed: int = 0

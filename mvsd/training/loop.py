@@ -42,7 +42,15 @@ _FREE_KEYS |= {f"schedule.{name}" for name in ("total_steps", "max_seconds")}
 _FREE_KEYS |= {f"schedule.{name}_every" for name in ("log", "validate", "checkpoint", "export", "examples")}
 
 # How a converter is used, which its weights do not depend on.
-_USE_KEYS = ("num_steps", "num_shifts", "overlap", "envelope_pull", "low_gain_db", "evens_early")
+_USE_KEYS = (
+    "num_steps",
+    "num_shifts",
+    "overlap",
+    "envelope_pull",
+    "low_gain_db",
+    "evens_early",
+    "averages_views",
+)
 
 
 def build_mutual_learning(config: TrainConfig) -> MutualLearning:
@@ -213,7 +221,7 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
         path = Path(config.start_from) / f"{name}.safetensors"
         loaded, wanted = Converter.load(path), getattr(config, name)
         used = {key: getattr(wanted, key) for key in _USE_KEYS}
-        parts = [part for part in ("unet", "scene") if f"{name}.{part}" in config.changed_parts]
+        parts = [part for part in ("unet", "refiner", "scene") if f"{name}.{part}" in config.changed_parts]
         used |= {part: getattr(wanted, part) for part in parts}
         if replace(loaded.config, **used) != wanted:
             raise ConfigError(

@@ -1,0 +1,82 @@
+"""What a converter is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mvsd.config import require
+from mvsd.networks.scene_encoder import SceneEncoderConfig
+from mvsd.networks.unet import UNetConfig
+from mvsd.spectrogram import SpectrogramConfig
+
+_MAX_SAMPLES = 2**24  # of a window or a response
+
+
+@dataclass(frozen=True)
+class ConverterConfig:
+    """What a converter is made of; the whole of it is stored in the model file.
+
+    `generates` is "speech" (the converted recording's spectrogram, as in the paper) or "response" (the room's impulse
+    response, with which the recording is then convolved). `path` is "bridge" (sampling starts from the source) or
+    "noise" (as in the paper). `num_taps` frames of the source are filtered by the head, 0 for a plain head.
+    `num_samples` is the response's length, or the window of a long recording, of which `overlap` samples are shared
+    with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
+    `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
+    spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
+    the energy envelope that the scene predicts, `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is
+    given to the whole, and `evens_early` takes the colour from the early reflections that were drawn
+    (`mvsd.coloration`): what chance decided shall not colour a voice. With `averages_views` that envelope is the mean
+    over the turns of a panorama (`Scene.views`): it begins nowhere. `refiner` is a second U-Net, on finer cells, which
+    corrects what the first makes (`Denoiser`), or None.
+    """
+
+    generates: Literal["speech", "response"] = "speech"
+    path: Literal["bridge", "noise"] = "bridge"
+    num_taps: int = 8
+    num_steps: int = 4
+    num_shifts: int = 1
+    num_samples: int = 65_536
+    overlap: int = 16_384
+    sigma_data: float = 0.5
+    sigma_max: float = 20.0
+    spread: float = 0.3
+    envelope_pull: float = 1.0
+    low_gain_db: float = 0.0
+    evens_early: bool = False
+    averages_views: bool = False
+    spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    refiner: UNetConfig | None = None
+    scene: SceneEncoderConfig = field(default_factory=SceneEncoderConfig)
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say; raises ConfigError."""
+        is_speech = self.generates == "speech"
+        require(
+            is_speech or (self.path == "noise" and not self.num_taps),
+            "a response has no source to start from or to filter: set path = 'noise', num_taps = 0",
+        )
+        require(
+            self.num_shifts >= 1 and (is_speech or self.num_shifts == 1),
+            f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
+            "the mean of rooms is no room",
+        )
+        require(-60 <= self.low_gain_db <= 20, f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
+        require(
+            not is_speech or not (self.low_gain_db or self.evens_early or self.averages_views),
+            "low_gain_db, evens_early and averages_views are of responses: set 0 and false for speech",
+        )
+        for network in (self.unet, self.refiner or self.unet):
+            require(
+                self.scene.token_features == network.token_features,
+                "scene.token_features and those of unet or refiner differ; set all to the same number",
+            )
+        require(
+            0 <= self.overlap < self.num_samples <= _MAX_SAMPLES,
+            f"overlap is {self.overlap} of {self.num_samples} samples; less is wanted, of at most {_MAX_SAMPLES}",
+        )
+        require(
+            self.num_steps >= 1 and self.num_taps >= 0,
+            f"num_steps is {self.num_steps}, num_taps {self.num_taps}; at least 1 and 0 are wanted",
+        )
