@@ -75,6 +75,19 @@ def decay_time(
         NotMeasurable: silent, not finite, too short, or the range lies below the noise or in the direct
             sound.
     """
+    seconds, level_db = _decay(rir, sample_rate, kind, band_hz)
+    return float(-60.0 / np.polyfit(seconds, level_db, 1)[0])
+
+
+def decay_nonlinearity(rir: FloatArray, sample_rate: int, kind: DecayKind = "T20") -> float:
+    """How bent the decay is that `decay_time` measures, per mille: 1000 (1 - r^2) of its line, ISO 3382-1, B.3.
+
+    0 is an exponential decay; of one above 10 a single time says little. Raises NotMeasurable as `decay_time` does.
+    """
+    return float(1000 * (1 - np.corrcoef(_decay(rir, sample_rate, kind, None))[0, 1] ** 2))
+
+
+def _decay(rir: FloatArray, sample_rate: int, kind: DecayKind, band_hz: float | None) -> list[Samples]:
     samples = _checked(rir)
     samples = samples[direct_index(samples, sample_rate) :]
     direct = 0
@@ -96,8 +109,7 @@ def decay_time(
         raise NotMeasurable(
             f"{kind} needs a gradual decay, but the direct sound alone holds nearly all the energy"
         )
-    slope = np.polyfit(inside / sample_rate, curve[inside], 1)[0]
-    return float(-60.0 / slope)
+    return [inside / sample_rate, curve[inside]]
 
 
 def decay_end(rir: FloatArray, sample_rate: int) -> int:

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import signal
 
-from mvsd.acoustics import OCTAVE_BANDS_HZ, convolve, decay_time, drr_db, energy_decay_db, fit_response
+from mvsd.acoustics import (
+    OCTAVE_BANDS_HZ,
+    convolve,
+    decay_nonlinearity,
+    decay_time,
+    drr_db,
+    energy_decay_db,
+    fit_response,
+)
 from mvsd.data.example import Example
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.scene import Scene
@@ -30,6 +38,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # Okabe and Ito
 _STYLE: dict[str, Any] = {"linewidth": 1.4}
 _LEVEL_RANGE_DB = 80.0  # below the loudest point of all spectrograms of a figure
+_BENT = 10.0  # per mille, ISO 3382-1, B.3
 _DECAY_RANGE_DB = 60.0
 _MAX_COLUMNS = 1500  # drawn of a waveform or spectrogram; a page has no more pixels
 HIGHEST_HZ = 12_000.0
@@ -239,15 +248,16 @@ def _draw_side(
 
 
 def _draw_decay(axes: Axes, response: Waveform, sample_rate: int, name: str, colour: str) -> None:
-    """Schroeder's curve, with T20 and DRR in its label."""
+    """Schroeder's curve, with T20 and DRR in its label, which says of a bent decay that it is one."""
     try:
         curve = energy_decay_db(response)
     except NotMeasurable:
         return
     heard = np.flatnonzero(curve > -_DECAY_RANGE_DB - 10)
     step = max(1, len(heard) // _MAX_COLUMNS)
+    bent = " (bent)" if _or_nan(decay_nonlinearity, response, sample_rate) > _BENT else ""
     measures = [
-        f"{title} {value:.2f} s" if unit == "s" else f"{title} {round(value, 1) + 0.0:.1f} dB"
+        f"{title} {value:.2f} s{bent}" if unit == "s" else f"{title} {round(value, 1) + 0.0:.1f} dB"
         for title, unit, value in (
             ("T20", "s", _or_nan(decay_time, response, sample_rate)),
             ("DRR", "dB", _or_nan(drr_db, response, sample_rate)),

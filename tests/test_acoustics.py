@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import signal
+from scipy import signal, stats
 
 from mvsd.acoustics import (
     OCTAVE_BANDS_HZ,
@@ -14,6 +14,7 @@ from mvsd.acoustics import (
     c80_db,
     convolve,
     d50,
+    decay_nonlinearity,
     decay_time,
     direct_index,
     drr_db,
@@ -91,6 +92,17 @@ class TestDecayTime:
         noise = 0.02 * np.abs(rir).max() * np.random.default_rng(5).standard_normal(len(rir))
         with pytest.raises(NotMeasurable, match=r"T30 needs a decay to -35 dB.* floor at -\d+ dB"):
             decay_time(rir + noise, RATE, "T30")
+
+    @pytest.mark.parametrize(("share", "bent"), [(0.0, False), (0.003, True)])
+    def test_nonlinearity_of_two_exponentials(self, share, bent):
+        """Against a line through the decay curve in closed form: the integral of each exponential's energy."""
+        seconds, fast, slow = np.arange(4 * RATE) / RATE, 13.8155 / 0.2, 13.8155 / 2.0
+        energy = np.exp(-fast * seconds) + share * np.exp(-slow * seconds)
+        curve = 10 * np.log10(np.exp(-fast * seconds) / fast + share * np.exp(-slow * seconds) / slow)
+        inside = (curve - curve[0] <= -5) & (curve - curve[0] >= -25)
+        expected = 1000 * (1 - stats.linregress(seconds[inside], curve[inside]).rvalue ** 2)
+        assert decay_nonlinearity(np.sqrt(energy), RATE) == pytest.approx(expected, rel=0.02, abs=1e-3)
+        assert (expected > 10) == bent
 
     @pytest.mark.parametrize("rt60", [0.25, 0.8])
     def test_agrees_with_pyroomacoustics(self, rt60):

@@ -187,6 +187,12 @@ class TestResponseFigure:
         for words in ("nothing", "octave band (Hz)", "T20 (s)", "4000", "remaining energy (dB)"):
             assert words in text
 
+    def test_a_bent_decay_is_called_one(self, monkeypatch, tmp_path):
+        kept = drawn(monkeypatch)
+        response_figure({"straight": room()}, RATE, tmp_path / "x.png")
+        response_figure({"bent": room(0.15) + 0.2 * room(2.0)}, RATE, tmp_path / "x.png")
+        assert ["(bent)" in texts(figure) for figure in kept] == [False, True]
+
 
 class TestRoomGallery:
     def test_rooms_without_picture_depth_or_response(self, tmp_path):
