@@ -84,7 +84,7 @@ def decay_nonlinearity(rir: FloatArray, sample_rate: int, kind: DecayKind = "T20
 
     0 is an exponential decay; of one above 10 a single time says little. Raises NotMeasurable as `decay_time` does.
     """
-    return float(1000 * (1 - np.corrcoef(_decay(rir, sample_rate, kind, None))[0, 1] ** 2))
+    return float(1000 * (1 - np.asarray(np.corrcoef(_decay(rir, sample_rate, kind, None)))[0, 1] ** 2))
 
 
 def _decay(rir: FloatArray, sample_rate: int, kind: DecayKind, band_hz: float | None) -> list[Samples]:
