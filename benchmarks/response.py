@@ -85,7 +85,7 @@ def held_out(folder: str, cache: str, num_voices: int) -> list[np.ndarray]:
 def with_settings(
     converter: Converter, pull: float, low_gain: float, *, even: bool, views: bool
 ) -> Converter:
-    """The same converter with another pull and gain, its early reflections evened out or not."""
+    """The same converter with another pull and gain, its early reflections evened out or not, views averaged or not."""
     converter.config = replace(
         converter.config,
         envelope_pull=pull,

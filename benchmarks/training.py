@@ -28,7 +28,8 @@ class Steps:
         self.module = build_mutual_learning(config).train()
         for name in config.mutual.learners if compiled else ():
             denoiser = self.module.get_submodule(name).denoiser
-            denoiser.network = torch.compile(denoiser.network)
+            for part, network in list(denoiser.named_children()):
+                setattr(denoiser, part, torch.compile(network))
         self.optimizer = torch.optim.AdamW(self.module.parameters(), fused=True)
         self.bf16 = bf16
         self.batch = noise_batch(config)

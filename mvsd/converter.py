@@ -160,13 +160,17 @@ class Converter(nn.Module, Blockwise):
                 "this model generates speech, not a room's response; use a model with generates = 'response'"
             )
         with _evaluating(self):
-            tokens, steps = self.tokens([scene]), steps or self.config.num_steps
-            expected = self.envelope(tokens)
             if scene is not None and self.config.averages_views:
                 canvases = scene.views()
-                seen = self._encode(canvases, torch.ones(len(canvases), dtype=torch.bool))
-                expected = self.envelope(seen).mean(0, keepdim=True)
-            late = self.late_response(tokens, torch.tensor([seed]), num_steps=steps, expected=expected)
+                tokens = self._encode(canvases, torch.ones(len(canvases), dtype=torch.bool))
+            else:
+                tokens = self.tokens([scene])
+            late = self.late_response(
+                tokens[:1],  # the scene as it is
+                torch.tensor([seed]),
+                num_steps=steps or self.config.num_steps,
+                expected=self.envelope(tokens).mean(0, keepdim=True),
+            )
             rir: np.ndarray = late[0].cpu().numpy()
         rir[0] = 1
         return rir

@@ -67,11 +67,11 @@ class ConverterConfig:
             not is_speech or not (self.low_gain_db or self.evens_early or self.averages_views),
             "low_gain_db, evens_early and averages_views are of responses: set 0 and false for speech",
         )
-        for network in (self.unet, self.refiner or self.unet):
-            require(
-                self.scene.token_features == network.token_features,
-                "scene.token_features and those of unet or refiner differ; set all to the same number",
-            )
+        networks = [self.unet] if self.refiner is None else [self.unet, self.refiner]
+        require(
+            all(network.token_features == self.scene.token_features for network in networks),
+            "scene.token_features and those of unet or refiner differ; set all to the same number",
+        )
         require(
             0 <= self.overlap < self.num_samples <= _MAX_SAMPLES,
             f"overlap is {self.overlap} of {self.num_samples} samples; less is wanted, of at most {_MAX_SAMPLES}",

@@ -110,19 +110,18 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """noisy (B, 2, F, N), time (B,) in 0..1 -> denoised (B, 2, F, N)."""
         c_skip, c_out, c_in, c_noise = self.path.preconditioning(time.view(-1, 1, 1, 1))
-        inputs = torch.cat([c_in * noisy, condition.source], dim=1)
-        output: Tensor = self.network(inputs, c_noise.flatten(), condition.tokens).float()
-        denoised: Tensor = c_skip * noisy + c_out * output[:, :2]
-        if self.adds_source:
-            denoised = denoised + condition.source
-        if self.num_taps:
-            denoised = denoised + filter_frames(condition.source, output[:, 2:])
-        if self.refiner is not None:
-            inputs = torch.cat([denoised, inputs], dim=1)
-            output = self.refiner(inputs, c_noise.flatten(), condition.tokens).float()
-            refined = denoised + c_out * output[:, :2]
-            denoised = refined + filter_frames(denoised, output[:, 2:]) if self.num_taps else refined
-        return denoised
+        known = torch.cat([c_in * noisy, condition.source], dim=1)
+
+        def corrected(network: nn.Module, inputs: Tensor, base: Tensor, filtered: Tensor) -> Tensor:
+            output: Tensor = network(inputs, c_noise.flatten(), condition.tokens).float()
+            estimate = base + c_out * output[:, :2]
+            return estimate + filter_frames(filtered, output[:, 2:]) if self.num_taps else estimate
+
+        base = c_skip * noisy + condition.source if self.adds_source else c_skip * noisy
+        estimate = corrected(self.network, known, base, condition.source)
+        if self.refiner is None:
+            return estimate
+        return corrected(self.refiner, torch.cat([estimate, known], dim=1), estimate, estimate)
 
     def noisy(self, clean: Tensor, noise: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """The degraded spectrogram (B, 2, F, N) at `time` (B,)."""
