@@ -146,7 +146,9 @@ class Converter(nn.Module, Blockwise):
 
     def tokens(self, scenes: list[Scene | None]) -> Tensor:
         """Photos, or None for the null scene -> tokens (B, L, D)."""
-        canvases = [np.zeros(CANVAS, np.float32) if scene is None else scene.canvas() for scene in scenes]
+        size = self.config.scene.canvas_size
+        nothing = np.zeros((CANVAS[0], *size), np.float32)
+        canvases = [nothing if scene is None else scene.canvas(*size) for scene in scenes]
         return self._encode(np.stack(canvases), torch.tensor([scene is not None for scene in scenes]))
 
     @torch.inference_mode()
@@ -161,7 +163,7 @@ class Converter(nn.Module, Blockwise):
             )
         with _evaluating(self):
             if scene is not None and self.config.averages_views:
-                canvases = scene.views()
+                canvases = scene.views(*self.config.scene.canvas_size)
                 tokens = self._encode(canvases, torch.ones(len(canvases), dtype=torch.bool))
             else:
                 tokens = self.tokens([scene])

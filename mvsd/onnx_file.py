@@ -35,7 +35,7 @@ def export_onnx(
 ) -> None:
     """Write a converter as one ONNX file in float32, whole or not at all; docs/how-to/export.md says how to run it.
 
-    Inputs: `canvas` (1, 4, 96, 192) float32 of `Scene.canvas` and `known` (1,) bool, false without a photo. A
+    Inputs: `canvas` (1, 4, H, W) float32 of `Scene.canvas` and `known` (1,) bool, false without a photo. A
     dereverberator also takes `waveform` (1, T) at 16 kHz, any T from one window of its spectrogram on, and gives
     `estimate` (1, T). A converter that generates a response gives `response` (1, R), its direct sound a unit impulse
     at sample 0. What is drawn at random starts from `noise` (1, 2, F, N), standard normal, where anything is.
@@ -96,7 +96,10 @@ class _Graph(nn.Module):
         num_samples = config.num_samples if converter.generates_response else waveform.shape[1]
         num_frames = converter.spectrogram.num_frames(num_samples)
         inputs = {} if converter.generates_response else {"waveform": waveform}
-        inputs |= {"canvas": torch.zeros(1, *CANVAS), "known": torch.tensor([True])}
+        inputs |= {
+            "canvas": torch.zeros(1, CANVAS[0], *config.scene.canvas_size),
+            "known": torch.tensor([True]),
+        }
         if self.draws:
             inputs["noise"] = torch.randn(1, 2, converter.spectrogram.num_bins, num_frames)
         return inputs

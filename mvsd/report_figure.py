@@ -31,7 +31,6 @@ _PLOTS = {
 }
 _START_SECONDS = 0.1  # of a response
 _AXIS_SECONDS = 0.004  # to the left of its direct sound, which would lie on the axis
-_PANORAMA_ASPECT = 1.9
 
 
 def report_figure(
@@ -53,8 +52,8 @@ def report_figure(
     upper, lower = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     sides = upper.add_gridspec(1, 2, width_ratios=[2, 1])
     source, decay = upper.add_subfigure(sides[0]), upper.add_subfigure(sides[1]).subplots()
-    is_panorama = scene is not None and scene.image.shape[1] > _PANORAMA_ASPECT * scene.image.shape[0]
-    first, second = source.subplots(2, 1) if is_panorama else source.subplots(1, 2)
+    is_wide = scene is not None and scene.is_panorama
+    first, second = source.subplots(2, 1) if is_wide else source.subplots(1, 2)
     if scene is not None:
         _draw_regions(first, report, scene, "rt60_percent", "what makes it last longer", "%")
         _draw_regions(second, report, scene, "drr_db", "what makes it drier", "dB")

@@ -24,7 +24,7 @@ MAX_ASPECT = 8.0  # a full-circle panorama has 2 to 4
 LOADED_SIDE = 1024  # pixels; larger photos are shrunk to this on loading
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)
-CANVAS = (4, 96, 192)  # channels, rows and columns of what the network sees
+CANVAS = (4, 96, 192)  # channels, rows and columns of the least that a network sees
 PANORAMA_ASPECT = 1.95  # of a picture so wide that it is taken to go all the way round
 DEPTH_UNIT = 10.0  # metres per unit of the canvas' depth channel
 _TURNS = 8
@@ -113,9 +113,9 @@ class Scene:
         is_wide: bool = width >= PANORAMA_ASPECT * height
         return is_wide
 
-    def views(self) -> NDArray[np.float32]:
-        """Canvases (V, 4, 96, 192) of the same scene: a panorama turned eight times and mirrored, a photo as it is."""
-        canvas = self.canvas()
+    def views(self, height: int = CANVAS[1], width: int = CANVAS[2]) -> NDArray[np.float32]:
+        """Canvases (V, 4, H, W) of the same scene: a panorama turned eight times and mirrored, a photo as it is."""
+        canvas = self.canvas(height, width)
         if not self.is_panorama:
             return canvas[None]
         turns = np.stack([np.roll(canvas, turn * canvas.shape[-1] // _TURNS, -1) for turn in range(_TURNS)])

@@ -48,7 +48,7 @@ TINY = {
         overlap=0,
         spectrogram=SpectrogramConfig(256, 128, 0.35, 2.0),
         unet=TINY_UNET,
-        scene=TINY_SCENE,
+        scene=replace(TINY_SCENE, scale=2),
     ),
 }
 
@@ -67,7 +67,7 @@ def build(name: str) -> Converter:
 CONVERTERS = {name: build(name) for name in TINY}
 _NOISE: dict[str, Any] = {"path": "noise", "num_taps": 0}
 _BANDS = (slice(200, 500), slice(2000, 7000))  # Hz
-SCENE = Scene(np.random.default_rng(0).integers(0, 256, (64, 192, 3), dtype=np.uint8))
+SCENE = Scene(np.random.default_rng(0).integers(0, 256, (128, 384, 3), dtype=np.uint8))
 
 
 def voice(*shape: int, seed: int = 0) -> np.ndarray:
@@ -226,7 +226,7 @@ def test_a_panorama_sounds_alike_wherever_it_begins(monkeypatch: pytest.MonkeyPa
         return draw(*args, **kwargs)
 
     monkeypatch.setattr(converter, "late_response", record)
-    turns = [np.roll(SCENE.image, 24 * turn, axis=1) for turn in range(8)]
+    turns = [np.roll(SCENE.image, 48 * turn, axis=1) for turn in range(8)]
     images = [*turns, *(turn[:, ::-1].copy() for turn in turns)]
     with torch.inference_mode():
         seen = converter.envelope(converter.tokens([Scene(image) for image in images]))
@@ -364,6 +364,7 @@ def test_model_files_that_are_not_ours(tmp_path: Path) -> None:
         {"spectrogram": {"hop": 0}},
         {"unet": {"channels": []}},
         {"num_samples": 2**40},
+        {"scene": {"scale": 2**20}},
     ):
         save_file(tensors, path, {"format": "mvsd-1", "config": json.dumps(hostile)})
         with pytest.raises(ModelFileError, match="cannot be read as a model"):

@@ -138,7 +138,10 @@ def test_photos_become_shards(tmp_path: Path) -> None:
     paths = simulate_photographed(folder, tmp_path / "rooms", jobs=1)
     (example,) = Shards([tmp_path / "rooms"])
     assert len(paths) == 1 and example.key == "train-photo-0000"
-    assert example.scene is not None and example.scene.image.shape == (120, 160, 3)
+    assert example.scene is not None and example.scene.image.shape == (240, 320, 3)  # twice its depth
+    assert example.scene.depth is not None
+    np.testing.assert_allclose(example.scene.depth[::2, ::2], photo.scene.depth[::2, ::2], atol=1e-3)
+    np.testing.assert_array_equal(example.scene.depth[::2, ::2], example.scene.depth[1::2, 1::2])
     assert example.rir is not None and example.rir[0] == pytest.approx(1.0, abs=1e-6)
     assert example.metadata["room"] == "photographed"
 

@@ -344,6 +344,8 @@ def test_views_of_a_panorama_are_turned_and_mirrored_and_a_photo_has_one() -> No
     np.testing.assert_array_equal(panorama.views()[3], Scene(np.roll(ramp, 72, axis=1)).canvas())
     np.testing.assert_array_equal(panorama.views()[8], Scene(ramp[:, ::-1].copy()).canvas())
     np.testing.assert_array_equal(photo.views(), photo.canvas()[None])
+    np.testing.assert_array_equal(panorama.views(192, 384)[0], panorama.canvas(192, 384))
+    np.testing.assert_array_equal(photo.views(192, 384)[0], photo.canvas(192, 384))
 
 
 def test_canvas_is_antialiased() -> None:

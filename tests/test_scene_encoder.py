@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from mvsd.errors import ConfigError
 from mvsd.networks.efficientnet import EfficientNetLite0
 from mvsd.networks.resnet import ResNet18
 from mvsd.networks.scene_depth import SceneDepth
-from mvsd.networks.scene_encoder import NUM_TOKENS, SceneEncoder, SceneEncoderConfig
+from mvsd.networks.scene_encoder import SceneEncoder, SceneEncoderConfig
 from mvsd.scene import DEPTH_UNIT, IMAGENET_MEAN, IMAGENET_STD
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -108,8 +109,33 @@ def test_published_weights_leave_the_depth_channel_alone(depth: bool) -> None:
     assert torch.equal(stem[:, 3:], before[:, 3:])
     known = torch.tensor([True, False])
     tokens = encoder(torch.randn(2, 4, 96, 192), known)
-    assert tokens.shape == (2, NUM_TOKENS, 8)
+    assert tokens.shape == (2, 18, 8)
     assert torch.equal(tokens[1], encoder.null_tokens)
+
+
+@torch.no_grad()
+def test_a_larger_canvas_has_more_tokens_and_is_shrunk_for_a_smaller_eye() -> None:
+    known = torch.tensor([True])
+    small, large = (
+        SceneEncoder(SceneEncoderConfig(width=8, token_features=8, scale=scale)).eval() for scale in (1, 2)
+    )
+    canvas = torch.randn(1, 4, 192, 384)
+    assert large.config.canvas_size == (192, 384) and large(canvas, known).shape == (1, 72, 8)
+    quarter = torch.nn.functional.avg_pool2d(canvas, 2)
+    torch.testing.assert_close(small(canvas, known), small(quarter, known))
+    # Depth is asked for in cells of the same share of the picture.
+    depth = torch.full((1, 4, 192, 384), 3.0 / DEPTH_UNIT)
+    for tokens in (small(canvas, known), large(canvas, known)):
+        head = SceneDepth(8).requires_grad_(False)
+        head.layer.weight.zero_()
+        head.layer.bias.fill_(log(3.0))
+        assert float(head.loss(tokens, depth, known)) == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("scale", [0, 9])
+def test_a_canvas_of_no_size_or_without_end_is_refused(scale: int) -> None:
+    with pytest.raises(ConfigError, match=f"scene.scale is {scale}; wanted is 1 to 8"):
+        SceneEncoderConfig(scale=scale)
 
 
 def test_weights_that_do_not_fit_are_named() -> None:
@@ -140,13 +166,13 @@ def test_depth_is_asked_for_by_token_and_cell() -> None:
         for column in range(24):
             metres = 2.0 + 4 * (row % 4) + column % 4
             canvas[:, 3, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = metres / DEPTH_UNIT
-    tokens, known = torch.randn(1, NUM_TOKENS, 8), torch.tensor([True])
+    tokens, known = torch.randn(1, 18, 8), torch.tensor([True])
     assert float(depth_head().loss(tokens, canvas, known)) == pytest.approx(0, abs=1e-10)
     assert float(depth_head().loss(tokens, 2 * canvas, known)) == pytest.approx(log(2) ** 2, rel=1e-5)
 
 
 def test_only_known_depth_counts() -> None:
-    head, tokens = depth_head(), torch.randn(2, NUM_TOKENS, 8)
+    head, tokens = depth_head(), torch.randn(2, 18, 8)
     canvas = torch.zeros(2, 4, 96, 192)
     both = torch.tensor([True, True])
     assert float(head.loss(tokens, canvas, both)) == 0

@@ -128,6 +128,11 @@ class TestConfig:
                 'reverberator={generates="response", path="noise", num_taps=0, num_samples=4096, overlap=0}',
                 r"reverberator\.num_samples is 4096, data\.rir_samples 24576",
             ),
+            (
+                "reverberator.scene.scale=2",
+                r"data\.scenes\.scale is 1, reverberator\.scene\.scale 2: set the first",
+            ),
+            ("data.scenes.scale=0", r"data\.scenes\.scale is 0"),
         ],
     )
     def test_wrong_keys_and_types(self, tmp_path: Path, override: str, message: str) -> None:

@@ -38,6 +38,15 @@ def simulate(
             help="Which rooms: mixed, homes (furnished, doors open, seen in panoramas), or dead (closets, booths)."
         ),
     ] = Population.mixed,
+    image_scale: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=8,
+            metavar="N",
+            help="Pictures N times 128 x 96, panoramas N times 192 x 64; photos stay as they are.",
+        ),
+    ] = 1,
     seed: Seed = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
     figure: Annotated[
@@ -59,7 +68,9 @@ def simulate(
         if photos is not None:
             paths = simulate_photographed(photos, out, **options)
         else:
-            paths = simulate_rooms(out, rooms or 0, population=population.value, **options)
+            paths = simulate_rooms(
+                out, rooms or 0, population=population.value, image_scale=image_scale, **options
+            )
     if figure is not None:
         shards = Shards(paths)
         room_gallery([shards.load(index) for index in range(min(8, len(shards)))], figure, force=True)

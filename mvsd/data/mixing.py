@@ -105,15 +105,15 @@ class Rooms:
         recordings: index -> (T,), what was recorded there; unpaired rooms prefer it to a rir.
     """
 
-    def __init__(self, shards: Shards, rir_samples: int, *, paired: bool = True) -> None:
+    def __init__(self, shards: Shards, config: DataConfig, *, paired: bool = True) -> None:
         """Decode.
 
         Raises:
             DataError: a room has no scene or no sound that serves, or another sample rate.
         """
-        self.rirs = np.zeros((len(shards), rir_samples), dtype=np.float16)
+        self.rirs = np.zeros((len(shards), config.rir_samples), dtype=np.float16)
         self.recordings: dict[int, np.ndarray] = {}
-        self.scenes = Scenes(self._decode(shards, paired))
+        self.scenes = Scenes(self._decode(shards, paired), config.scenes.scale)
 
     def _decode(self, shards: Shards, paired: bool) -> Iterator[Scene]:
         sounds = ("rir",) if paired else ("rir", "reverberant")
@@ -157,11 +157,11 @@ class Mixer:
         """Keep all rooms in memory; the first ``paired_batches`` batches hold paired rows only."""
         self.config, self.seed, self.paired_batches = config, seed, paired_batches
         self._speech = speech
-        self._rooms = Rooms(rooms, config.rir_samples)
+        self._rooms = Rooms(rooms, config)
         self._unpaired = self._rooms
         if unpaired_rooms:
-            self._unpaired = Rooms(unpaired_rooms, config.rir_samples, paired=False)
-        self._photos = Scenes(photos or ())
+            self._unpaired = Rooms(unpaired_rooms, config, paired=False)
+        self._photos = Scenes(photos or (), config.scenes.scale)
         self._scenes = [self._rooms.scenes, self._photos]
         if unpaired_rooms:
             self._scenes.append(self._unpaired.scenes)

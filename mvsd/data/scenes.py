@@ -10,9 +10,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from mvsd.config import require_not_negative
+from mvsd.config import require_not_negative, require_positive
 from mvsd.errors import ConfigError
-from mvsd.scene import Scene
+from mvsd.scene import CANVAS, Scene
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class SceneConfig:
         noise: largest standard deviation of random noise on the normalised colours.
         crop: largest share of each side that is cut off a photo; a panorama, which has no edge, is only turned.
         depth_dropout: chance that a scene comes without depth, as most photos do.
+        scale: rows and columns of the canvases in multiples of 96 x 192, the most that a converter wants
+            (`SceneEncoderConfig`); `blur` counts these pixels.
     """
 
     jitter: float = 0.1
@@ -33,10 +35,12 @@ class SceneConfig:
     noise: float = 0.0
     crop: float = 0.0
     depth_dropout: float = 0.5
+    scale: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
         require_not_negative("data.scenes", vars(self))
+        require_positive("data.scenes", {"scale": self.scale})
         if self.crop >= 1:
             raise ConfigError(f"data.scenes.crop is {self.crop}; it must be less than 1")
 
@@ -44,10 +48,10 @@ class SceneConfig:
 class Scenes:
     """Canvases in memory at half precision, drawn with random turns, mirrors, framing and light."""
 
-    def __init__(self, scenes: Iterable[Scene]) -> None:
+    def __init__(self, scenes: Iterable[Scene], scale: int = 1) -> None:
         canvases, boxes, turnable = list[np.ndarray](), list[tuple[slice, slice]](), list[bool]()
         for scene in scenes:
-            canvas = scene.canvas()
+            canvas = scene.canvas(scale * CANVAS[1], scale * CANVAS[2])
             canvases.append(canvas.astype(np.float16))
             boxes.append(_picture_box(canvas))
             turnable.append(scene.is_panorama)

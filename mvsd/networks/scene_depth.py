@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from mvsd.networks.scene_encoder import PIXELS_PER_TOKEN
 from mvsd.scene import DEPTH_UNIT
 
 _CELLS = 4  # a side, of each token
@@ -31,7 +32,7 @@ class SceneDepth(nn.Module):
         A cell is known where half of its pixels are. A scalar; 0 where nothing is known.
         """
         depth = canvas[:, 3:] * known[:, None, None, None]
-        size = PIXELS_PER_TOKEN // _CELLS
+        size = math.isqrt(canvas[0, 0].numel() // tokens.shape[1]) // _CELLS
         share = avg_pool2d((depth > 0).float(), size)
         metres = DEPTH_UNIT * avg_pool2d(depth, size) / share.clamp(min=0.5)
         error = self(tokens) - _by_token(metres.clamp(min=_NEAREST).log())

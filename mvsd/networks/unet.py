@@ -32,11 +32,11 @@ class UNetConfig:
         """Check the widths; raises ConfigError."""
         require(
             bool(self.channels) and all(width >= 1 and width % _GROUPS == 0 for width in self.channels),
-            f"unet.channels is {list(self.channels)}; multiples of {_GROUPS} are wanted",
+            f"a U-Net's channels are {list(self.channels)}; multiples of {_GROUPS} are wanted",
         )
         require(
             self.num_blocks >= 1 and self.num_heads >= 1 and self.channels[-1] % self.num_heads == 0,
-            f"unet.num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 or more of both are wanted, "
+            f"a U-Net's num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 or more of both are wanted, "
             f"and heads that divide the {self.channels[-1]} channels of the last level",
         )
 

@@ -48,7 +48,7 @@ class Photographed:
     """One photo of the data set.
 
     Attributes:
-        image: (H, W, 3) uint8, at the depth's resolution.
+        image: (H', W', 3) uint8, as large as it came.
         depth: (H, W) float32 metres along the camera's axis, 0 where unknown.
         labels: (H, W) classes 0..39.
     """
@@ -60,8 +60,12 @@ class Photographed:
 
     @property
     def scene(self) -> Scene:
-        """What a converter sees of it; the depth there is along the ray."""
-        return Scene(self.image, np.linalg.norm(_points(self.depth), axis=-1).astype(np.float32))
+        """What a converter sees of it; the depth there is along the ray, as large as the photo."""
+        along_ray = np.linalg.norm(_points(self.depth), axis=-1).astype(np.float32)
+        rows, columns = self.image.shape[:2]
+        # Between known and unknown lies nothing.
+        enlarged = Image.fromarray(along_ray).resize((columns, rows), Image.Resampling.NEAREST)
+        return Scene(self.image, np.array(enlarged))
 
 
 def find_photographed(folder: str | Path, split: str) -> list[str]:
@@ -95,7 +99,7 @@ def open_photographed(folder: str | Path, name: str) -> Photographed:
         depth = _grey(folder / "depth" / f"{name}.png") * np.float32(METRES_PER_UNIT)
         labels = _grey(folder / "labels40" / f"{name}.png").astype(int)
         with Image.open(folder / "rgb" / f"{name}.jpg", formats=("JPEG",)) as photo:
-            image = np.array(photo.convert("RGB").resize(depth.shape[::-1], Image.Resampling.BOX))
+            image = np.array(photo.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"photo {name} of {folder} cannot be read ({error}); get the data again") from error
     if depth.shape != labels.shape or labels.max() > UNKNOWN:

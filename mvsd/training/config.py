@@ -157,6 +157,11 @@ class TrainConfig:
                     f"{name}.num_samples is {converter.num_samples}, data.rir_samples {self.data.rir_samples}: "
                     "the response that is generated must be as long as those it learns from; set both to the same"
                 )
+            if self.data.scenes.scale % converter.scene.scale:
+                raise ConfigError(
+                    f"data.scenes.scale is {self.data.scenes.scale}, {name}.scene.scale {converter.scene.scale}: "
+                    "set the first to the larger of the two converters', a multiple of the smaller"
+                )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
