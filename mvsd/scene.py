@@ -122,6 +122,11 @@ class Scene:
         return np.concatenate([turns, turns[..., ::-1]])
 
 
+def canvas_size(scale: int) -> tuple[int, int]:
+    """Rows and columns of a canvas `scale` times as high and as wide as the smallest."""
+    return scale * CANVAS[1], scale * CANVAS[2]
+
+
 def _load_image(path: Path) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of size, EXIF and palettes; each is dealt with here

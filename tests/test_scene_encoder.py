@@ -125,10 +125,8 @@ def test_a_larger_canvas_has_more_tokens_and_is_shrunk_for_a_smaller_eye() -> No
     torch.testing.assert_close(small(canvas, known), small(quarter, known))
     # Depth is asked for in cells of the same share of the picture.
     depth = torch.full((1, 4, 192, 384), 3.0 / DEPTH_UNIT)
+    head = depth_head(torch.full((16,), 3.0))
     for tokens in (small(canvas, known), large(canvas, known)):
-        head = SceneDepth(8).requires_grad_(False)
-        head.layer.weight.zero_()
-        head.layer.bias.fill_(log(3.0))
         assert float(head.loss(tokens, depth, known)) == pytest.approx(0, abs=1e-10)
 
 
@@ -152,11 +150,11 @@ def test_weights_that_do_not_fit_are_named() -> None:
         SceneEncoder(SceneEncoderConfig(width=256)).load_published(weights)
 
 
-def depth_head() -> SceneDepth:
-    """One that expects 2 m in cell 0 of every token, 3 m in cell 1, ... whatever it sees."""
+def depth_head(metres: Tensor | None = None) -> SceneDepth:
+    """One that expects these distances in the cells of every token (by default 2 m, 3 m, ...), whatever it sees."""
     head = SceneDepth(8).requires_grad_(False)
     head.layer.weight.zero_()
-    head.layer.bias.copy_(torch.arange(2.0, 18.0).log())
+    head.layer.bias.copy_((torch.arange(2.0, 18.0) if metres is None else metres).log())
     return head
 
 

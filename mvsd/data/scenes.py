@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mvsd.config import require_not_negative, require_positive
 from mvsd.errors import ConfigError
-from mvsd.scene import CANVAS, Scene
+from mvsd.scene import Scene, canvas_size
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scenes:
     def __init__(self, scenes: Iterable[Scene], scale: int = 1) -> None:
         canvases, boxes, turnable = list[np.ndarray](), list[tuple[slice, slice]](), list[bool]()
         for scene in scenes:
-            canvas = scene.canvas(scale * CANVAS[1], scale * CANVAS[2])
+            canvas = scene.canvas(*canvas_size(scale))
             canvases.append(canvas.astype(np.float16))
             boxes.append(_picture_box(canvas))
             turnable.append(scene.is_panorama)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from mvsd.config import require
 from mvsd.networks.efficientnet import EfficientNetLite0
 from mvsd.networks.resnet import ResNet18
-from mvsd.scene import CANVAS
+from mvsd.scene import canvas_size
 
 _PIXELS_PER_TOKEN = 32  # a side
 _MAX_SCALE = 8
@@ -41,7 +41,7 @@ class SceneEncoderConfig:
     @property
     def canvas_size(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.scale * CANVAS[1], self.scale * CANVAS[2]
+        return canvas_size(self.scale)
 
     @property
     def num_tokens(self) -> int:

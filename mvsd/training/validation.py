@@ -38,7 +38,7 @@ def make_validation(config: TrainConfig) -> Validate | None:
     still = DataConfig(
         num_samples=data.num_samples,
         rir_samples=data.rir_samples,
-        scenes=SceneConfig(jitter=0.0, depth_dropout=1.0, scale=config.data.scenes.scale),
+        scenes=SceneConfig(jitter=0.0, depth_dropout=1.0, scale=data.scenes.scale),
         num_paired=NUM_ROWS,
         num_reverberant=0,
         num_anechoic=0,
