@@ -99,6 +99,25 @@ def test_reverberator_gives_the_response(
     assert from_dict(ConverterConfig, json.loads(metadata["config"])) == converter.config
 
 
+@torch.no_grad()
+def test_a_model_that_sees_more_pixels(tiny_models: Models, tmp_path: Path) -> None:
+    config = mvsd.load(tiny_models.reverberator).config
+    converter = Converter(replace(config, scene=replace(config.scene, scale=2))).eval()
+    export_onnx(converter, tmp_path / "model.onnx", steps=1)
+    graph = session(tmp_path / "model.onnx")
+    shapes = {each.name: each.shape for each in graph.get_inputs()}
+    assert shapes["canvas"] == [1, 4, 192, 384]
+    noise = RNG.standard_normal(shapes["noise"], np.float32)
+    known, drawn = np.array([True]), []
+    for canvas in RNG.standard_normal((2, 1, 4, 192, 384), np.float32):
+        (response,) = graph.run(["response"], {"canvas": canvas, "known": known, "noise": noise})
+        tokens = converter.scene_encoder(torch.from_numpy(canvas), torch.from_numpy(known))
+        expected = converter.late_response(tokens, torch.from_numpy(noise), num_steps=1)
+        np.testing.assert_allclose(response[:, 1:], expected[:, 1:].numpy(), atol=1e-4)
+        drawn.append(response)
+    assert not np.allclose(*drawn, atol=1e-5)
+
+
 def test_the_command(tiny_models: Models, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     out.write_bytes(b"old")
