@@ -270,9 +270,10 @@ class Converter(nn.Module, Blockwise):
 
     def _encode(self, canvases: np.ndarray, known: Tensor) -> Tensor:
         device = self.scene_encoder.null_tokens.device
-        rows = zip(torch.from_numpy(canvases).to(device).split(1), known.to(device).split(1), strict=True)
+        images, known = torch.from_numpy(canvases).to(device), known.to(device)
         # One at a time stays in a processor's cache: half the time and a fraction of the memory of all at once.
-        return torch.cat([self.scene_encoder(*row) for row in rows])
+        rows = [slice(row, row + 1) for row in range(len(images))]
+        return torch.cat([self.scene_encoder(images[row], known[row]) for row in rows])
 
     def _condition(self, source: Tensor, tokens: Tensor) -> Condition:
         if self.envelope is not None:
