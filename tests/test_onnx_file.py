@@ -34,8 +34,8 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options)
 
 
-def tokens(converter: Converter, known: np.ndarray) -> torch.Tensor:
-    encoded: torch.Tensor = converter.scene_encoder(torch.from_numpy(CANVAS), torch.from_numpy(known))
+def tokens(converter: Converter, known: np.ndarray, canvas: np.ndarray = CANVAS) -> torch.Tensor:
+    encoded: torch.Tensor = converter.scene_encoder(torch.from_numpy(canvas), torch.from_numpy(known))
     return encoded
 
 
@@ -111,8 +111,8 @@ def test_a_model_that_sees_more_pixels(tiny_models: Models, tmp_path: Path) -> N
     known, drawn = np.array([True]), []
     for canvas in RNG.standard_normal((2, 1, 4, 192, 384), np.float32):
         (response,) = graph.run(["response"], {"canvas": canvas, "known": known, "noise": noise})
-        tokens = converter.scene_encoder(torch.from_numpy(canvas), torch.from_numpy(known))
-        expected = converter.late_response(tokens, torch.from_numpy(noise), num_steps=1)
+        seen = tokens(converter, known, canvas)
+        expected = converter.late_response(seen, torch.from_numpy(noise), num_steps=1)
         np.testing.assert_allclose(response[:, 1:], expected[:, 1:].numpy(), atol=1e-4)
         drawn.append(response)
     assert not np.allclose(*drawn, atol=1e-5)
