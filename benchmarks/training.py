@@ -15,6 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mvsd.data.batch import Batch
+from mvsd.scene import canvas_size
 from mvsd.training.config import TrainConfig, load_config
 from mvsd.training.loop import build_mutual_learning
 from mvsd.training.precision import computes_in_bf16
@@ -51,7 +52,8 @@ def noise_batch(config: TrainConfig) -> Batch:
     rows = data.warmup_rows or data.num_paired + data.num_reverberant + data.num_anechoic
     anechoic, reverberant = 0.1 * torch.randn(2, rows, data.num_samples)
     rir = 0.01 * torch.randn(rows, data.rir_samples)
-    return Batch(anechoic, reverberant, rir, torch.rand(rows, 4, 96, 192), torch.arange(rows), rows, 0, 0)
+    canvases = torch.rand(rows, 4, *canvas_size(data.scenes.scale))
+    return Batch(anechoic, reverberant, rir, canvases, torch.arange(rows), rows, 0, 0)
 
 
 def main() -> None:

@@ -114,8 +114,10 @@ class Denoiser(nn.Module):
 
         def corrected(network: nn.Module, inputs: Tensor, base: Tensor, filtered: Tensor) -> Tensor:
             output: Tensor = network(inputs, c_noise.flatten(), condition.tokens).float()
-            estimate = base + c_out * output[:, :2]
-            return estimate + filter_frames(filtered, output[:, 2:]) if self.num_taps else estimate
+            # Split, not indexed: the gradient of an index is a whole tensor of zeros.
+            residual, taps = output.split([2, 2 * self.num_taps], dim=1)
+            estimate = base + c_out * residual
+            return estimate + filter_frames(filtered, taps) if self.num_taps else estimate
 
         base = c_skip * noisy + condition.source if self.adds_source else c_skip * noisy
         estimate = corrected(self.network, known, base, condition.source)
