@@ -115,7 +115,7 @@ class Denoiser(nn.Module):
         def corrected(network: nn.Module, inputs: Tensor, base: Tensor, filtered: Tensor) -> Tensor:
             output: Tensor = network(inputs, c_noise.flatten(), condition.tokens).float()
             # Split, not indexed: the gradient of an index is a whole tensor of zeros.
-            residual, taps = output.split([2, 2 * self.num_taps], dim=1)
+            residual, taps = output.split_with_sizes([2, 2 * self.num_taps], dim=1)
             estimate = base + c_out * residual
             return estimate + filter_frames(filtered, taps) if self.num_taps else estimate
 
