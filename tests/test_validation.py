@@ -81,6 +81,7 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     # What concerns only the use may change, and a U-Net may start anew in another shape.
     anew = (
         "dereverberator.num_shifts=2",
+        "dereverberator.num_samples=40_960",
         'changed_parts=["reverberator.unet"]',
         "reverberator.unet.channels=[8, 16]",
     )
@@ -114,6 +115,9 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     other = tiny_config(folder, start, "dereverberator.num_taps=3")
     with pytest.raises(ConfigError, match="another kind of dereverberator"):
         train(other, tmp_path / "third", progress=False)
+    longer = tiny_config(folder, start, "reverberator.num_samples=8192", "data.rir_samples=8192")
+    with pytest.raises(ConfigError, match="another kind of reverberator"):
+        train(longer, tmp_path / "fourth", progress=False)
 
 
 def test_a_run_takes_another_eye_with_published_weights(folder: Path, tmp_path: Path) -> None:

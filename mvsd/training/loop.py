@@ -220,7 +220,8 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
     for name in ("reverberator", "dereverberator"):
         path = Path(config.start_from) / f"{name}.safetensors"
         loaded, wanted = Converter.load(path), getattr(config, name)
-        used = {key: getattr(wanted, key) for key in _USE_KEYS}
+        window = () if wanted.generates == "response" else ("num_samples",)
+        used = {key: getattr(wanted, key) for key in (*_USE_KEYS, *window)}
         parts = [part for part in ("unet", "refiner", "scene") if f"{name}.{part}" in config.changed_parts]
         used |= {part: getattr(wanted, part) for part in parts}
         if replace(loaded.config, **used) != wanted:
