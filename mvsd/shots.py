@@ -35,7 +35,7 @@ CUT, DISSOLVE, MIXED, SAME = 0.25, 0.35, 0.25, 0.2
 SHORTEST, EVERY = 0.5, 0.4  # seconds
 DISSOLVE_SECONDS = (0.5, 1.0)
 NUM_VIEWS, NUM_REMEMBERED = 5, 16
-VIEW_SIDE = 384  # pixels; a scene is seen by the network in 192 x 96
+VIEW_SIDE = 384  # pixels; the shipped network sees a scene in 384 x 192
 _THUMBNAIL, _NUM_BINS = (64, 36), 6
 _BLACK = 24  # of 255; film black has noise, and a codec adds some
 
