@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from mvsd.errors import AudioFileError, OutputExistsError
+from mvsd.whole_file import whole_file
 
 CONTAINERS = {
     ".wav": "WAV",
@@ -159,23 +157,13 @@ class AudioWriter:
         gain = 10 ** (self.gain_db / 20)
         if self.subtype not in _FLOATING and gain * self._peak > 1.0:
             gain = 1.0 / self._peak
-        temporary = self._target.parent / f".mvsd-{secrets.token_hex(8)}.part"
-        with self._io_errors(), stop_signals_raise():
-            try:
-                self._convert(temporary, gain)
-                self._require_free()
-                os.replace(temporary, self._target)
-            finally:
-                temporary.unlink(missing_ok=True)
-            sync(self._target.parent)
+        with whole_file(self.path, AudioFileError) as temporary, self._io_errors():
+            self._convert(temporary, gain)
+            self._require_free()
         self.gain_db = float(20.0 * np.log10(gain))
 
     def _convert(self, temporary: Path, gain: float) -> None:
-        """Spool -> `temporary` in the final format, on the disk."""
-        # Created here, not by libsndfile: never through somebody's link, with the user's usual permissions.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        if self._target.exists():
-            shutil.copymode(self._target, temporary)
+        """Spool -> `temporary` in the final format."""
         container = self._sized_container()
         num_frames = max(1, _BLOCK_VALUES // self.channels)
         self._spool.seek(0)
@@ -185,7 +173,6 @@ class AudioWriter:
             while data := self._spool.read(4 * self.channels * num_frames):
                 block = np.frombuffer(data, np.float32).reshape(-1, self.channels) * np.float32(gain)
                 file.write(_fixed_point(block, _BITS[self.subtype]) if self.subtype in _BITS else block)
-        sync(temporary)
         num_written = soundfile.info(temporary).frames
         if num_written != self.num_samples:
             raise AudioFileError(
@@ -260,35 +247,3 @@ def _fixed_point(block: NDArray[np.float32], num_bits: int) -> NDArray[np.int32]
     limit = 2.0 ** (num_bits - 1)
     rounded = np.clip(np.rint(block.astype(np.float64) * limit), -limit, limit - 1)
     return (rounded * 2.0 ** (32 - num_bits)).astype(np.int32)
-
-
-def sync(path: Path) -> None:
-    """Forces a file, or a folder's new name in it, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def stop_signals_raise() -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP raise SystemExit, so that cleaning up is done, unless they are handled."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [getattr(signal, name) for name in names]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []  # only the main thread may set handlers
-    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)

@@ -81,11 +81,12 @@ def convert_file(
                     progress(writer.num_samples / rate, seconds_in_all)
             if writer.num_samples != num_read:
                 raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
-            writer.gain_db = _gain_db(Path(source_path), level, before, after)
+            writer.gain_db = level_gain_db(Path(source_path), level, before, after)
     return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db)
 
 
-def _gain_db(path: Path, level: Level, before: Meter, after: Meter) -> float:
+def level_gain_db(path: Path, level: Level, before: Meter, after: Meter) -> float:
+    """The gain with which what was made of a recording has its level again; NotMeasurable where it has none."""
     try:
         return before.level_db() - after.level_db()
     except NotMeasurable as error:

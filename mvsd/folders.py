@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from mvsd.audio_writer import CONTAINERS
 from mvsd.container import FORMATS
 from mvsd.errors import MvsdError
 from mvsd.scene import PHOTO_SUFFIXES
+from mvsd.whole_file import whole_file
 from mvsd.workers import Outcome, run_in_processes
 
 RESULTS = "mvsd-results.csv"
@@ -113,14 +113,14 @@ def convert_folder(
     for task in tasks:
         row = _row(task, settings)
         if task.problem:
-            rows[task.name] = results.add(replace(row, status="failed", message=task.problem))
+            rows[task.name] = results.refuse(replace(row, status="failed", message=task.problem))
         elif results.has(row, task.output):
             rows[task.name] = replace(results.rows[task.name], status="kept")
         elif task.output.exists() and not force and not results.is_ours(row):
             reason = (
                 f"{task.output}: exists already, and is not from these settings; use --force to replace it"
             )
-            rows[task.name] = replace(row, status="failed", message=reason)
+            rows[task.name] = results.refuse(replace(row, status="failed", message=reason))
         else:
             todo.append(task)
     outcomes = run_in_processes(_Attempt(convert), todo, jobs, lambda task: results.add(_row(task, settings)))
@@ -274,6 +274,11 @@ class _Results:
         self._file.flush()
         return row
 
+    def refuse(self, row: Row) -> Row:
+        """Add the failure of a file that was not worked at; what is known of an output that is there stays."""
+        old = self.rows.get(row.file)
+        return self.add(row) if old is None or old.status == "failed" else row
+
     def has(self, row: Row, output: Path) -> bool:
         """Whether the output is there, whole and from these inputs and settings."""
         old = self.rows.get(row.file)
@@ -295,15 +300,10 @@ class _Results:
         self._write(self.rows[name] for name in sorted(self.rows))
 
     def _write(self, rows: Iterable[Row]) -> None:
-        temporary = self.path.with_name(f".mvsd-{secrets.token_hex(8)}.part")
-        try:
-            with _open(temporary, "w") as file:
-                writer = csv.writer(file)
-                writer.writerow([field.name for field in fields(Row)])
-                writer.writerows(_cells(row) for row in rows)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(self.path) as temporary, _open(temporary, "w") as file:
+            writer = csv.writer(file)
+            writer.writerow([field.name for field in fields(Row)])
+            writer.writerows(_cells(row) for row in rows)
 
 
 def _open(path: Path, mode: str) -> IO[str]:

@@ -6,8 +6,6 @@ import heapq
 import io
 import math
 import os
-import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +15,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from mvsd.audio_writer import stop_signals_raise, sync
 from mvsd.blockwise import BlockConverter
 from mvsd.container import (
     add_copy,
@@ -29,13 +26,14 @@ from mvsd.container import (
     require_usable,
     timescale,
 )
-from mvsd.errors import NotMeasurable, OutputExistsError, VideoFileError
-from mvsd.files import ConversionReport, convert_file
+from mvsd.errors import OutputExistsError, VideoFileError
+from mvsd.files import ConversionReport, convert_file, level_gain_db
 from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
 from mvsd.scene_track import SceneTrack, Shot
 from mvsd.shots import find_shots
 from mvsd.soundtrack import Encoder, Soundtrack, codec_for
+from mvsd.whole_file import whole_file
 
 Progress = Callable[[float, float | None], None]
 Around = Callable[[BlockConverter], BlockConverter]
@@ -135,8 +133,9 @@ def convert_video(
             bar.heard(spool.num_samples / sound.sample_rate)
         if spool.num_samples != read.num_samples:
             raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
-        gain = min(_level_gain(source, level, before, after), 1 / max(spool.peak, 1e-9))
-        with _whole(target) as temporary:
+        gain = 10 ** (level_gain_db(source, level, before, after) / 20)
+        gain = min(gain, 1 / max(spool.peak, 1e-9))
+        with whole_file(output, VideoFileError) as temporary:
             _write(source, temporary, format_of(output), sound, spool, gain)
             _require_free(output, force)
     seconds, gain_db = spool.num_samples / sound.sample_rate, 20 * math.log10(gain)
@@ -272,13 +271,6 @@ class _Metered:
             yield block
 
 
-def _level_gain(path: Path, level: Level, before: Meter, after: Meter) -> float:
-    try:
-        return float(10 ** ((before.level_db() - after.level_db()) / 20))
-    except NotMeasurable as error:
-        raise NotMeasurable(f"{path}: its level cannot be kept by {level!r}: {error}; use 'keep'") from error
-
-
 class _Spool:
     """Samples on the disk until their peak is known."""
 
@@ -308,24 +300,6 @@ def _noted(shots: Iterable[Shot], changes: list[float]) -> Iterator[Shot]:
         if shot.end != math.inf:
             changes.append(shot.end)
         yield shot
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A temporary name beside `target`, which takes its name if the block ends well and goes if it does not."""
-    temporary = target.parent / f".mvsd-{secrets.token_hex(8)}.part"
-    with stop_signals_raise():
-        try:
-            # Created here, not by FFmpeg: never through somebody's link, with the user's usual permissions.
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            if target.exists():
-                shutil.copymode(target, temporary)
-            yield temporary
-            sync(temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync(target.parent)
 
 
 @contextmanager

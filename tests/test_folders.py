@@ -146,6 +146,8 @@ def test_what_is_missing_is_made_again(tree: Path) -> None:
 def test_other_settings_are_not_taken_for_done(tree: Path) -> None:
     convert_folder(Upper(), tree / "in", tree / "out", settings="seed 1")
     assert statuses(convert_folder(Upper(), tree / "in", tree / "out", settings="seed 2")) == ["failed"] * 4
+    # Nothing was touched, so the first settings are still done.
+    assert statuses(convert_folder(Upper(), tree / "in", tree / "out", settings="seed 1")) == ["kept"] * 4
     report = convert_folder(Upper(), tree / "in", tree / "out", settings="seed 2", force=True)
     assert statuses(report) == ["converted"] * 4
     again = convert_folder(Upper(), tree / "in", tree / "out", settings="seed 2", force=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
         fail(OSError(28, "No space left"))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_may_be_as_long_as_a_name_can_be(tmp_path: Path) -> None:
+    path = tmp_path / ("\N{CJK UNIFIED IDEOGRAPH-5BA4}" * 83 + ".txt")  # 253 bytes
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_program_that_is_asked_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit), whole_file(tmp_path / "a.txt"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links and permissions")

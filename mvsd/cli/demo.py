@@ -28,9 +28,9 @@ def demo(
     ] = False,
 ) -> None:
     """Serve a page on this machine that converts, compares and reports; Ctrl-C ends it."""
-    from mvsd.audio_writer import stop_signals_raise
     from mvsd.web.app import serving
     from mvsd.web.jobs import Limits, Models
+    from mvsd.whole_file import stop_signals_raise
 
     if host not in _LOOPBACK:
         typer.echo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,6 @@ def save_checkpoint(
             # Clones, because safetensors refuses tensors that share memory.
             clones = {key: value.detach().cpu().clone() for key, value in tensors.items()}
             save_file(clones, temporary, metadata)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"checkpoint {path} cannot be written: {error}") from error
     for old in _checkpoints(folder)[:-num_kept]:
