@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mvsd.audio_writer import AudioWriter
+from mvsd.container import open_media
 from mvsd.errors import AudioFileError, MvsdError
 
 __all__ = [
@@ -286,8 +287,8 @@ def _open_with_pyav(path: Path) -> Any:
     """An av.container.InputContainer with at least one audio stream."""
     import av
 
-    try:  # "file:" and the whitelist: a playlist in disguise must not reach the network
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    try:
+        container = open_media(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise AudioFileError(
             f"{path}: not a sound file, or cut short; give one that soundfile or PyAV reads"

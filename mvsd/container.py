@@ -19,6 +19,7 @@ FORMATS = {
 }
 WITHOUT_PICTURES = (".m4a",)
 _ISO = ("mp4", "mov")
+_PLAYLISTS = {"hls", "dash", "concat", "imf"}
 _MAX_TIMESCALE = 2**31 - 1
 
 
@@ -42,12 +43,24 @@ def format_of(path: str | Path) -> str:
     return FORMATS[suffix]
 
 
+def open_media(path: Path) -> Any:
+    """An av.container.InputContainer; raises what PyAV and the system do, and ValueError for a list of other files."""
+    import av
+
+    # "file:" and the whitelist: a playlist must not reach the network, nor may it give away other files from here.
+    container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    if not _PLAYLISTS.isdisjoint(container.format.name.split(",")):
+        container.close()
+        raise ValueError(f"{path}: a list of other files")
+    return container
+
+
 def open_input(path: Path) -> Any:
     """An av.container.InputContainer. Raises `VideoFileError`."""
     import av
 
-    try:  # "file:" and the whitelist: a playlist in disguise must not reach the network
-        return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    try:
+        return open_media(path)
     except FileNotFoundError:
         raise VideoFileError(f"{path}: no such file; give the path of a video") from None
     except IsADirectoryError:
@@ -78,20 +91,26 @@ def is_cover(stream: Any) -> bool:
     return stream.type == "video" and bool(stream.disposition & type(stream.disposition).attached_pic)
 
 
+def sound_of(container: Any, path: Path) -> Any:
+    """The first stream of sound. Raises `VideoFileError` where there is none that can be decoded."""
+    if not container.streams.audio:
+        raise VideoFileError(f"{path}: has no sound ({_what(container)}); a video with sound is needed")
+    sound = container.streams.audio[0]
+    if sound.codec_context is None or not sound.codec_context.sample_rate or not sound.channels:
+        raise VideoFileError(
+            f"{path}: its sound is in an unknown codec, or the file is cut short; export it again"
+        )
+    return sound
+
+
 def require_usable(path: Path, output_path: Path) -> None:
     """Raises `VideoFileError` for a source that has no sound, no pictures for a video, or is encrypted."""
     with open_input(path) as container:
-        if not container.streams.audio:
-            raise VideoFileError(f"{path}: has no sound ({_what(container)}); a video with sound is needed")
+        sound = sound_of(container, path)
         picture = picture_of(container)
         if picture is None and is_video(output_path):
             raise VideoFileError(
                 f"{path}: has no pictures, so {output_path.name} cannot be a video; use .wav"
-            )
-        sound = container.streams.audio[0]
-        if sound.codec_context is None or not sound.codec_context.sample_rate or not sound.channels:
-            raise VideoFileError(
-                f"{path}: its sound is in an unknown codec, or the file is cut short; export it again"
             )
         wanted = [stream for stream in (picture, sound) if stream is not None]
         packet = next(container.demux(wanted), None)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.audio import AudioReader, require_rate, resample_blocks
-from mvsd.container import WITHOUT_PICTURES, has_pictures, open_input
+from mvsd.container import WITHOUT_PICTURES, has_pictures, open_input, sound_of
 from mvsd.errors import VideoFileError
 
 Waveform = NDArray[np.float32]
@@ -60,13 +60,13 @@ class Soundtrack:
     """The first audio stream of a video, in blocks.
 
     Attributes: `sample_rate` in Hz, `channels`, `layout` in FFmpeg's words, `codec` (its decoder's name), `seconds` (of
-    the whole file, None if it does not say).
+    the whole file, None if it does not say). Raises `VideoFileError` for a file that cannot be read or has no sound.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with open_input(self.path) as container:
-            sound = container.streams.audio[0].codec_context
+            sound = sound_of(container, self.path).codec_context
             self.sample_rate, self.channels = sound.sample_rate, sound.channels
             self.layout, self.codec = sound.layout.name, sound.name
             require_rate(self.path, self.sample_rate, VideoFileError)

@@ -25,7 +25,8 @@ from mvsd.audio import (
     resampled_length,
     save_audio,
 )
-from mvsd.errors import AudioFileError
+from mvsd.container import open_input
+from mvsd.errors import AudioFileError, VideoFileError
 
 RATE = 16_000
 
@@ -279,6 +280,30 @@ def test_what_is_no_sound(tmp_path: Path, content: bytes, expected: str) -> None
     with pytest.raises(AudioFileError, match=expected) as error:
         AudioReader(path)
     only_line(error, path)
+
+
+def test_a_list_of_other_files_gives_none_of_them_away(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.ts"
+    make_sound(secret)
+    lines = ("#EXTM3U", "#EXT-X-TARGETDURATION:10", "#EXTINF:10,", str(secret), "#EXT-X-ENDLIST", "")
+    for name in ("list.m3u8", "list.wav"):
+        path = tmp_path / name
+        path.write_text("\n".join(lines))
+        with pytest.raises(AudioFileError, match="not a sound file"):
+            AudioReader(path)
+        with pytest.raises(VideoFileError, match="not a video"):
+            open_input(path)
+
+
+def make_sound(path: Path) -> None:
+    """A second of noise that FFmpeg reads."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, 16_000)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def test_missing_folder_and_raw(tmp_path: Path) -> None:

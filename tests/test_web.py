@@ -19,7 +19,7 @@ from conftest import Models as ModelFiles
 from PIL import Image
 from videos import Kind, make_video, noise, pictures
 
-from mvsd.audio import load_audio, save_audio
+from mvsd.audio import load_audio, resample, save_audio
 from mvsd.cli import app, main
 from mvsd.errors import MissingExtraError, MvsdError
 from mvsd.example import SAMPLES
@@ -236,6 +236,23 @@ def loudness(path: Path) -> float:
     meter = LoudnessMeter(rate, len(waveform))
     meter.add(waveform)
     return meter.level_db()
+
+
+def test_both_are_heard_at_one_rate_and_as_long(tmp_path: Path) -> None:
+    """A codec that has not the source's rate, and adds to its end, changes neither pitch nor length."""
+    tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(96_480) / 48_000)[None].astype(np.float32)
+    save_audio(tmp_path / "after.wav", tone, 48_000)
+    save_audio(tmp_path / "before.wav", resample(tone[:, :96_000], 48_000, 44_100), 44_100)
+    heard = prepare_listening(tmp_path / "before.wav", tmp_path / "after.wav", tmp_path)
+    (before, rate), (after, other_rate) = (load_audio(path) for path in heard.sounds)
+    assert rate == other_rate == 44_100 and before.shape == after.shape == (1, 88_200)
+    np.testing.assert_allclose(after[:, 2000:-2000], before[:, 2000:-2000], atol=2e-3)
+
+
+def test_a_video_without_sound_is_refused_with_the_reason(tmp_path: Path) -> None:
+    silent = make_video(tmp_path / "silent.mkv", Kind(".mkv", "libx264", "flac"), pictures(5))
+    with pytest.raises(MvsdError, match="has no sound"):
+        describe_source(silent, LIMITS)
 
 
 @pytest.mark.parametrize("gain_db", [-14.0, 9.0])

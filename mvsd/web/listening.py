@@ -85,7 +85,12 @@ def prepare_listening(before: Path, after: Path, folder: Path) -> Listening:
 
     Raises AudioFileError or VideoFileError for a file that cannot be read.
     """
-    (source, rate), (estimate, _) = (_load(path) for path in (before, after))
+    rate = min(MAX_RATE, *(_rate(path) for path in (before, after)))
+    source, estimate = (_load(path, rate) for path in (before, after))
+    estimate = estimate[
+        :, : source.shape[1]
+    ]  # some codecs add to the end, and what they leave out is silence
+    estimate = np.pad(estimate, ((0, 0), (0, source.shape[1] - estimate.shape[1])))
     change_db = _loudness_change_db(source, estimate, rate)
     pair = [source, estimate * np.float32(10 ** ((change_db or 0.0) / 20))]
     peak = max(float(np.abs(waveform).max(initial=0.0)) for waveform in pair)
@@ -105,14 +110,18 @@ def file_url(path: Path) -> str:
     return "gradio_api/file=" + quote(path.as_posix())
 
 
-def _load(path: Path) -> tuple[Waveform, int]:
-    """A sound as it is listened to: (C, T), C at most 2, and its rate, at most `MAX_RATE`."""
+def _rate(path: Path) -> int:
     with open_sound(path) as sound:
-        rate = min(sound.sample_rate, MAX_RATE)
+        return sound.sample_rate
+
+
+def _load(path: Path, rate: int) -> Waveform:
+    """A sound as it is listened to: (C, T), C at most 2."""
+    with open_sound(path) as sound:
         channels = sound.channels if sound.channels <= 2 else 1
         blocks = (block if channels == len(block) else block.mean(axis=0)[None] for block in sound.blocks())
         low: Any = resample_blocks(blocks, sound.sample_rate, rate, channels)
-        return np.concatenate(list(low), axis=1), rate
+        return np.concatenate(list(low), axis=1)
 
 
 def _loudness_change_db(source: Waveform, estimate: Waveform, rate: int) -> float | None:
