@@ -167,23 +167,25 @@ class MutualLearning(nn.Module):
             return _frozen_estimate(getattr(self, name), *arguments, num_steps=num_steps[name])
 
         terms: dict[str, Tensor] = {}
-        if "reverberator" in self.config.learners or self.config.made:
+        teaches = {name: name in self.config.learners for name in CONVERTERS}
+        if len(dry) and (teaches["reverberator"] or self.config.made):
             wet_estimate = learn("reverberator", dry, dry_tokens, dry_seeds)
-        if "reverberator" in self.config.learners:
-            dry_again = grade("dereverberator", wet_estimate, dry_tokens, dry_seeds)
-            terms["reverberator/cycle"] = self._distance(dry_again, dry)
-        if "dereverberator" not in self.config.learners:
+            if teaches["reverberator"]:
+                dry_again = grade("dereverberator", wet_estimate, dry_tokens, dry_seeds)
+                terms["reverberator/cycle"] = self._distance(dry_again, dry)
+            if self.config.made and teaches["dereverberator"]:
+                made = wet_estimate.detach()
+                terms["dereverberator/made"] = self._supervised(made, dry, dry_tokens, dry_seeds)
+        if not len(wet) or not (teaches["dereverberator"] or self.config.made):
             return terms
         dry_estimate = learn("dereverberator", wet, wet_tokens, wet_seeds)
-        wet_again = grade("reverberator", dry_estimate, wet_tokens, wet_seeds)
-        terms["dereverberator/cycle"] = self._distance(wet_again, wet)
-        if self.config.made:
-            made = wet_estimate.detach()
-            terms["dereverberator/made"] = self._supervised(made, dry, dry_tokens, dry_seeds)
-            if "reverberator" in self.config.learners:
-                wet_made = learn("reverberator", dry_estimate.detach(), wet_tokens, wet_seeds)
-                terms["reverberator/made"] = self._energy_distance(wet_made, wet)
-        if batch.num_paired:
+        if teaches["dereverberator"]:
+            wet_again = grade("reverberator", dry_estimate, wet_tokens, wet_seeds)
+            terms["dereverberator/cycle"] = self._distance(wet_again, wet)
+        if self.config.made and teaches["reverberator"]:
+            wet_made = learn("reverberator", dry_estimate.detach(), wet_tokens, wet_seeds)
+            terms["reverberator/made"] = self._energy_distance(wet_made, wet)
+        if batch.num_paired and teaches["dereverberator"]:
             pairs = slice(0, batch.num_paired)
             with torch.no_grad():
                 residue = residual_drr_db(dry_estimate[pairs], batch.anechoic[pairs])

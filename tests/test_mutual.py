@@ -112,6 +112,22 @@ def test_unpaired_rows_alone_lower_both_cycle_errors() -> None:
     assert errors[-1][1] < errors[0][1]
 
 
+@pytest.mark.parametrize(("counts", "missing"), [((0, 3, 0), "reverberator"), ((0, 0, 3), "dereverberator")])
+def test_one_kind_of_unpaired_rows_is_enough(counts: tuple[int, int, int], missing: str) -> None:
+    learning = make_learning(made=1.0)
+    terms = learning(make_batch(*counts), cycle=True)
+    (other,) = set(CONVERTERS) - {missing}
+    # Dry rows teach the reverberator in the loop and the dereverberator by what was made of them, and the other way.
+    assert {f"{other}/cycle", f"{missing}/made", "total"} == set(terms)
+    terms["total"].backward()
+
+
+def test_the_reverberator_alone_learns_from_what_was_made_for_it() -> None:
+    assert "reverberator/made" in make_learning(learners=("reverberator",), made=1.0)(
+        make_batch(), cycle=True
+    )
+
+
 @pytest.mark.parametrize("learner", ["reverberator", "dereverberator"])
 def test_a_converter_that_is_no_learner_only_grades(learner: str) -> None:
     learning = make_learning(learners=(learner,), made=1.0)
