@@ -21,6 +21,8 @@ Task = TypeVar("Task")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """The environment in which a process that starts has one thread."""
 
+DIED = "a process died, perhaps for lack of memory; run the same command again with fewer --jobs"
+
 _LAST_SECONDS = 10.0  # for a worker to clean up
 
 
@@ -139,6 +141,19 @@ def _serve(connection: Connection, function: Callable[[Any], str]) -> None:
 
 def _stop(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)  # so that what cleans up is run
+
+
+def end_with_parent() -> None:
+    """Let a process that works for another end when the other is killed or interrupted, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +11,7 @@ from typing import Any, TypeVar
 
 from mvsd.errors import DataError, MvsdError
 from mvsd.whole_file import whole_file
-from mvsd.workers import ONE_THREAD, environment
+from mvsd.workers import DIED, ONE_THREAD, end_with_parent, environment
 
 Result = TypeVar("Result")
 
@@ -30,7 +27,7 @@ def computed(
         return
     spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
     jobs = min(jobs, len(indices))
-    pool = ProcessPoolExecutor(jobs, spawned, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent)
     with environment(ONE_THREAD), pool as executor:
         running: dict[Future[Result], int] = {
             executor.submit(_portable, function, index, *arguments): index for index in indices
@@ -39,9 +36,7 @@ def computed(
             for future in as_completed(running):
                 yield running.pop(future), future.result()
         except BrokenProcessPool as error:
-            raise MvsdError(
-                "a process died, perhaps for lack of memory; run the same command again with fewer --jobs"
-            ) from error
+            raise MvsdError(DIED) from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -62,16 +57,3 @@ def _portable(function: Callable[..., Result], *arguments: Any) -> Result:
         return function(*arguments)
     except MvsdError as error:
         raise MvsdError(str(error)) from None
-
-
-def _end_with_parent() -> None:
-    """Let a process that works for another end when the other is killed or interrupted, without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

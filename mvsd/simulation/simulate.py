@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +19,7 @@ import numpy as np
 from mvsd.acoustics import c50_db, decay_time, drr_db
 from mvsd.data.example import Example
 from mvsd.data.shards import write_shards
-from mvsd.errors import ConfigError, NotMeasurable
+from mvsd.errors import ConfigError, MvsdError, NotMeasurable
 from mvsd.scene import Scene
 from mvsd.simulation.materials import BANDS_HZ
 from mvsd.simulation.photographed import find_photographed, open_photographed, photographed_room
@@ -25,6 +27,7 @@ from mvsd.simulation.picture import PANORAMA_PIXELS, PHOTO_PIXELS, load_mitsuba,
 from mvsd.simulation.rooms import Room, sample_room
 from mvsd.simulation.roomtypes import POPULATIONS
 from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
+from mvsd.workers import DIED, ONE_THREAD, end_with_parent, environment
 
 ROOMS_PER_SHARD = 250
 SHORTEST_RT60, LONGEST_RT60 = 0.08, 2.5
@@ -164,14 +167,15 @@ def _workers(
     if jobs == 1:
         yield map
         return
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))
-    try:
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            yield lambda make, indices: pool.imap(make, indices, chunksize=2)
-    finally:
-        for name, value in threads.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
+    pool = ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent)
+    with environment(ONE_THREAD), pool as executor:
+        try:
+            yield lambda make, indices: executor.map(make, indices, chunksize=2)
+        except BrokenProcessPool as error:
+            raise MvsdError(DIED) from error
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 def simulate_room(
