@@ -80,7 +80,7 @@ def decay_time(
 
 
 def decay_nonlinearity(rir: FloatArray, sample_rate: int, kind: DecayKind = "T20") -> float:
-    """How bent the decay is that `decay_time` measures, per mille: 1000 (1 - r^2) of its line, ISO 3382-1, B.3.
+    """How bent the decay is that `decay_time` measures, per mille: 1000 (1 - r^2) of its line, ISO 3382-2, Annex B.
 
     0 is an exponential decay; of one above 10 a single time says little. Raises NotMeasurable as `decay_time` does.
     """

@@ -101,12 +101,12 @@ def expected_room(converter: Converter, scenes: list[Scene]) -> Values:
     predicted = envelope(converter.tokens(list(scenes)))
     num_frames = converter.spectrogram.num_frames(converter.config.num_samples)
     flat = predicted.new_ones(len(scenes), 2, converter.spectrogram.num_bins, num_frames)
-    spectrogram = envelope.pull(flat, predicted, 1.0).double()
+    spectrogram = envelope.pull(flat, predicted, 1.0).cpu().double()
     energy = (spectrogram / config.scale).square().sum(1).pow(1 / config.power)
     # Parseval: bins between the first and last stand for two; the window's norm is divided out by `encode`.
     weight = energy.new_full((converter.spectrogram.num_bins, 1), 2 * config.hop / config.fft_size)
     weight[[0, -1]] /= 2
-    per_frame = (weight * energy).sum(1).cpu().numpy()
+    per_frame = (weight * energy).sum(1).numpy()
     times = [_decay_seconds(frames, config.hop / SAMPLE_RATE) for frames in per_frame]
     return np.stack([np.array(times), -10 * np.log10(per_frame.sum(1))], axis=1)
 

@@ -25,8 +25,9 @@ from mvsd.cli import _run, app
 from mvsd.data.avspeech import AcousticAVSpeech, build_source, coloured_noise, split_files
 from mvsd.data.check import check_dataset
 from mvsd.data.datasets import open_dataset, recognise
+from mvsd.data.example import Example
 from mvsd.data.protocols import CLIP_SAMPLES, PROTOCOLS, apply_protocol
-from mvsd.data.shards import Shards
+from mvsd.data.shards import Shards, write_shards
 from mvsd.data.soundspaces import SoundSpacesSpeech
 from mvsd.errors import ConfigError, DataError, MvsdError
 
@@ -331,6 +332,18 @@ class TestOneDoor:
             open_dataset(soundspaces, split="test-unseen", protocol="last")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="limit"):
             open_dataset(soundspaces, split="test-unseen", limit=0)
+
+    def test_keys_that_repeat_are_refused(self, tmp_path: Path) -> None:
+        for prefix in ("small", "large"):
+            write_shards([Example("a", None, sample_rate=16_000, metadata={})], tmp_path, prefix=prefix)
+        with pytest.raises(DataError, match="1 keys occur more than once"):
+            open_dataset(tmp_path)
+
+    def test_what_has_no_splits_has_none(self, tmp_path: Path) -> None:
+        write_folder(tmp_path / "part")
+        for use in (open_dataset, check_dataset):
+            with pytest.raises(DataError, match="has no splits; leave 'part' out"):
+                use(tmp_path, split="part")
 
     def test_is_a_sequence(self, soundspaces: Path) -> None:
         examples = open_dataset(soundspaces, split="test-unseen", limit=3)

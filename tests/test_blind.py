@@ -20,7 +20,14 @@ from mvsd.data.speech import Speech
 from mvsd.errors import ConfigError, DataError, ModelFileError, NotMeasurable
 from mvsd.example import SAMPLES
 from mvsd.training.blind import BlindTrainConfig, gaussian_loss, load_blind_config, train_blind
-from mvsd.training.blind_data import RecordingConfig, Recordings, Responses, make, vary
+from mvsd.training.blind_data import (
+    RecordingConfig,
+    Recordings,
+    Responses,
+    _without_silent_end,
+    make,
+    vary,
+)
 
 RATE = 16_000
 TINY = BlindConfig(num_bands=16, channels=(4, 4, 8, 8, 8), hidden=8)
@@ -78,6 +85,12 @@ def test_made_responses_cover_the_rooms() -> None:
     assert drr.min() < -5
     assert drr.max() > 8
     assert np.isnan(targets).mean() < 0.05
+
+
+def test_only_a_silent_end_is_cut() -> None:
+    rir = room(0.5)[:2000]  # cut short: its last sample is no silence
+    assert np.array_equal(_without_silent_end(rir), rir)
+    assert np.array_equal(_without_silent_end(np.pad(rir, (0, 500))), rir)
 
 
 def test_varied_responses_differ_as_rooms_do() -> None:

@@ -185,8 +185,11 @@ class TestShards:
         with pytest.raises(OutputExistsError):
             write_shards([example("b")], tmp_path, prefix="x")
         assert Shards(tmp_path).keys == ["a"]
-        write_shards([example("b")], tmp_path, prefix="x", force=True)
-        assert Shards(tmp_path).keys == ["b"]
+        write_shards([example("b"), example("c")], tmp_path, prefix="x", examples_per_shard=1, force=True)
+        assert Shards(tmp_path).keys == ["b", "c"]
+        (tmp_path / "x-000001-other.tar").touch()  # of another name
+        write_shards([example("d")], tmp_path, prefix="x", force=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"x-000000.tar", "x-000001-other.tar"}
 
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"no \.tar shards"):

@@ -41,7 +41,7 @@ from mvsd.evaluation.clips import SpeechInRooms, make_clip
 from mvsd.evaluation.evaluate import evaluate
 from mvsd.evaluation.metrics import Metric, Scores
 from mvsd.evaluation.results import FILES, Results
-from mvsd.evaluation.settings import Settings, load_clip
+from mvsd.evaluation.settings import Settings, load_clip, open_examples
 from mvsd.evaluation.systems import (
     WPE,
     ConstantRoom,
@@ -451,6 +451,7 @@ def test_both_published_benchmarks(tmp_path: Path) -> None:
     write_avspeech(tmp_path / "avspeech", clips, [second.rir, first.rir])
     options["metrics"] = ("stft_distance", "t20_error")
     heard = Settings("reverberation", str(tmp_path / "avspeech"), systems, **options)
+    assert open_examples(replace(heard, seed=3)).seed == 3  # type: ignore[attr-defined]
     untouched, truth, response = evaluate(heard, tmp_path / "out")
     assert truth.scores.values == {"stft_distance": 0.0} and untouched.scores.values["stft_distance"] > 0
     assert truth.scores.failures["t20_error"] == "the source is not known"  # it was built, and is not dry

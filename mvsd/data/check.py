@@ -12,7 +12,7 @@ import numpy as np
 from mvsd.acoustics import convolve
 from mvsd.data import avspeech, folders, soundspaces
 from mvsd.data.avspeech import AcousticAVSpeech
-from mvsd.data.datasets import Kind, recognise, without_subfolder
+from mvsd.data.datasets import Kind, recognise, require_no_split, without_subfolder
 from mvsd.data.download import BENCHMARKS
 from mvsd.data.example import Example
 from mvsd.data.folders import Folder
@@ -70,10 +70,12 @@ def check_dataset(
         progress: called with (examples opened, examples to open).
 
     Raises:
-        DataError: nothing that is known is there.
+        DataError: nothing that is known is there, or it has no splits.
     """
     path, split = without_subfolder(path, split)
     report = DatasetReport(recognise(path))
+    if report.kind in ("shards", "folder"):
+        require_no_split(path, split)
     check = {
         "soundspaces": _check_soundspaces,
         "avspeech": _check_avspeech,
@@ -162,7 +164,7 @@ def _check_shards(path: str | Path, split: str, report: DatasetReport) -> _Split
 
 
 def _check_folder(path: str | Path, split: str, report: DatasetReport) -> _Splits:
-    examples = Folder(Path(path, split))
+    examples = Folder(Path(path))
     counts = Counter(role for files in examples.files.values() for role in files)
     report.facts.append(("names", f"{len(examples):,}"))
     report.facts += [(role, f"{counts[role]:,}") for role in folders.SUFFIXES if counts[role]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -46,11 +47,27 @@ def open_dataset(
         if not split:
             raise DataError(f"{path} is Acoustic AVSpeech; choose a split: {', '.join(avspeech.SPLITS)}")
         examples = AcousticAVSpeech(path, split, protocol=protocol)
-    elif split:
-        raise DataError(f"{path} has no splits; leave {split!r} out, or give the folder of that split")
     else:
-        examples = Shards(path) if kind == "shards" else Folder(path)
+        require_no_split(path, split)
+        examples = Folder(path) if kind == "folder" else _unique(Shards(path), path)
     return ProtocolView(examples, protocol, limit)
+
+
+def require_no_split(path: str | Path, split: str) -> None:
+    """Raises DataError for a split of shards or of a folder of one's own."""
+    if split:
+        raise DataError(f"{path} has no splits; leave {split!r} out, or give the folder of that split")
+
+
+def _unique(shards: Shards, path: str | Path) -> Shards:
+    """Raises DataError for shards of which two examples have one key."""
+    repeated = [key for key, count in Counter(shards.keys).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{path}: {len(repeated)} keys occur more than once, {repeated[0]} first; keep each set of examples in a "
+            "folder of its own"
+        )
+    return shards
 
 
 def without_subfolder(path: str | Path, split: str) -> tuple[str | Path, str]:

@@ -7,10 +7,10 @@ named in the JSON (``rir_scale`` and so on), so that nothing clips and ``decoded
 
 from __future__ import annotations
 
+import glob
 import io
 import itertools
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -60,6 +60,8 @@ def write_shards(
 ) -> list[Path]:
     """Write examples as they come to ``folder/<prefix>-000000.tar``, ...; a shard appears only when whole.
 
+    With ``force``, shards of that name are replaced; those of a longer set before are removed.
+
     Raises:
         DataError: an example cannot be stored, or the disk is full.
         OutputExistsError: a shard of that name is there and ``force`` is not set.
@@ -75,6 +77,10 @@ def write_shards(
         shard_examples = itertools.chain([first], itertools.islice(remaining, examples_per_shard - 1))
         _write_shard(shard_examples, path)
         paths.append(path)
+    if force and paths:  # what a longer set of the same name had left
+        for path in folder.glob(f"{glob.escape(prefix)}-??????.tar"):
+            if path not in paths and path.name[-10:-4].isdigit():
+                path.unlink()
     return paths
 
 
@@ -97,11 +103,11 @@ def _write_shard(examples: Iterable[Example], path: Path) -> None:
 
 @contextmanager
 def _whole_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with whole_file(path, DataError) as temporary, temporary.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            yield tar
-        file.flush()
-        os.fsync(file.fileno())
+    with (
+        whole_file(path, DataError) as temporary,
+        tarfile.open(temporary, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        yield tar
 
 
 def _encode(example: Example) -> Iterator[tuple[str, bytes]]:

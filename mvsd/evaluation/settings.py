@@ -115,7 +115,11 @@ def open_examples(settings: Settings) -> Sequence[Example]:
         from mvsd.converter import load
 
         dereverberator = load(SHIPPED_FOR["dereverberation"])
-        options: dict[str, Any] = {"protocol": settings.protocol, "limit": settings.limit}
+        options: dict[str, Any] = {
+            "protocol": settings.protocol,
+            "limit": settings.limit,
+            "seed": settings.seed,
+        }
         examples = AcousticAVSpeech(settings.data, settings.split, dereverberator=dereverberator, **options)
     else:
         examples = open_dataset(

@@ -187,4 +187,5 @@ def _octave_gains(size: int) -> Samples:
 def _without_silent_end(rir: Samples) -> Samples:
     """Cut where less than a millionth of the late energy is to come."""
     remaining = np.cumsum(np.square(rir[::-1], dtype=np.float64))[::-1]
-    return rir[: max(1, int(np.argmax(remaining < 1e-6 * remaining[min(1, len(rir) - 1)]))) or len(rir)]
+    silent = remaining < 1e-6 * remaining[min(1, len(rir) - 1)]
+    return rir[: max(1, int(np.argmax(silent)))] if silent.any() else rir
