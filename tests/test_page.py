@@ -22,7 +22,7 @@ from mvsd.cli import main
 from mvsd.data.shards import write_shards
 from mvsd.errors import DataError, OutputExistsError
 from mvsd.evaluation.evaluate import evaluate
-from mvsd.evaluation.page import write_page
+from mvsd.evaluation.page import _listening_test, write_page
 from mvsd.evaluation.results import Results
 from mvsd.evaluation.settings import Settings
 from mvsd.evaluation.systems import ConstantRoom, GroundTruth, Model, TrueResponse, Untouched
@@ -107,6 +107,13 @@ def test_sounds_of_a_scene_keep_their_levels_and_those_of_the_test_are_equally_l
     gains = [s @ w / (w @ w) for s, w in zip(sounds, (first.source, first.target), strict=True)]
     assert gains[0] == pytest.approx(gains[1], rel=1e-3)
     clips = {trial.clip for trial in site.test.trials}
+    assert not {path.name for path in site.page.iterdir()} - {
+        "index.html",
+        "page.css",
+        "page.js",
+        "scenes",
+        "listening-test",
+    }
     for key in clips:
         names = {sound for trial in site.test.trials if trial.clip == key for sound in trial.sounds}
         waves = [
@@ -208,7 +215,7 @@ def test_a_test_compares_ours_with_all_others_in_a_drawn_order() -> None:
     assert len(test.trials) == 20 and test == trials_of()
     assert [t.clip for t in test.trials] != [t.clip for t in trials_of(seed=1).trials]
     assert 3 < sum(trial.rows[0] == test.ours for trial in test.trials) < 17
-    assert len({sound for trial in test.trials for sound in trial.sounds}) == 30
+    assert len({sound for trial in test.trials for sound in trial.sounds}) == 40  # none comes back
 
 
 def test_votes_become_shares_with_wilson_intervals_and_exact_tests(tmp_path: Path) -> None:
@@ -255,6 +262,31 @@ def test_a_bad_votes_file_is_refused(tmp_path: Path, content: str, says: str) ->
     (tmp_path / "v.json").write_text(content.replace("ID", json.dumps(test.id)))
     with pytest.raises(DataError, match=says):
         count_votes(test, [tmp_path / "v.json"])
+
+
+def test_equal_sounds_are_not_asked_about_and_other_sounds_are_another_test() -> None:
+    ours, same, other = ("untouched input", ""), ("copy", ""), ("rival", "")
+    settings = Settings("dereverberation", "data", (Untouched(),))
+
+    def asked(**digests: str) -> ListeningTest:
+        rows = zip((ours, same, other), ("a", "a", digests.get("other", "b")), strict=True)
+        return _listening_test(settings, {("clip", row): (Path(), digest) for row, digest in rows})
+
+    (trial,) = asked().trials
+    assert set(trial.rows) == {ours, other}
+    assert asked().id == asked().id != asked(other="c").id
+
+
+def test_votes_find_the_key_of_their_own_page(tmp_path: Path) -> None:
+    first, second = trials_of(), trials_of(seed=1)
+    votes = [write_votes(tmp_path / f"{test.id}.json", test, {}) for test in (first, second)]
+    for test in (first, second, second):
+        test.write(tmp_path)
+    assert ListeningTest.read(tmp_path) == second
+    assert [ListeningTest.read(tmp_path, path) for path in votes] == [first, second]
+    (tmp_path / "bad.json").write_text('{"format": "mvsd-votes-1", "test": "../key"}')
+    with pytest.raises(DataError, match="names no listening test"):
+        ListeningTest.read(tmp_path, tmp_path / "bad.json")
 
 
 def test_a_vote_counts_once_and_the_key_must_be_whole(tmp_path: Path) -> None:

@@ -332,7 +332,8 @@ def test_the_table_has_values_ranges_and_reasons() -> None:
     assert "Before &amp; after" in table and "Photo: it is &lt;no&gt; room." in table
     assert "<td>0.61 s<small>(0.50 to 0.75)</small></td>" in table
     assert "<td>-3.2 dB</td>" in table and "500 Hz" in table
-    assert 'title="no &quot;early&quot; decay">not measurable' in table
+    assert "not measurable</small></summary>no &quot;early&quot; decay</details>" in table
+    assert table.count('<th scope="col">Before &amp; after</th>') == 2  # also over the octaves
     assert "<table" not in rooms_table({"Before": "too short"})
     assert not decay_figure({"Before": "too short"}, Path("nowhere.png"))
 

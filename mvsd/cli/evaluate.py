@@ -202,7 +202,7 @@ def _write_page(results: Results, out: Path, page: Path, num_scenes: int, jobs: 
 def _count(out: Path, votes: list[Path], form: str) -> str:
     from mvsd.evaluation.votes import ListeningTest, count_votes, preferences_grid
 
-    return preferences_grid(count_votes(ListeningTest.read(out), votes)).show(form, _width())
+    return preferences_grid(count_votes(ListeningTest.read(out, votes[0]), votes)).show(form, _width())
 
 
 def _tell_failures(results: Results, shown: int = 5) -> None:

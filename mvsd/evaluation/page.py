@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -26,13 +27,14 @@ from mvsd.evaluation.results import Results
 from mvsd.evaluation.settings import Settings, load_clip, open_examples
 from mvsd.evaluation.systems import WRONG, GroundTruth, System
 from mvsd.evaluation.table import Grid
-from mvsd.evaluation.votes import ListeningTest, Row, make_test, sound_name
+from mvsd.evaluation.votes import ListeningTest, Row, make_test
 from mvsd.responses import describe_response
 from mvsd.scene import Scene
 
 Draw = Callable[[Mapping[Path, Waveform], int], None]
 
 LISTENING = "listening-test"  # subfolder, complete in itself: it can be handed out without the page
+_LEVELLED = "levelled"  # subfolder with all sounds at one level, while the site is made
 QUESTIONS: dict[Task, str] = {
     "reverberation": "Which one sounds as if recorded in this room?",
     "dereverberation": "Which one sounds more as if recorded close to the mouth, without a room?",
@@ -102,9 +104,11 @@ def write_page(
             if progress is not None:
                 progress(len(blocks), len(indices))
         ordered = [block for index in indices if (block := blocks[index]) is not None]
-        test = _listening_test(results.settings, ordered)
+        levelled = _levelled(part, results.settings, ordered)
+        test = _listening_test(results.settings, levelled)
         _write_main(part, results, ordered)
-        _write_listening(part / LISTENING, results.settings, test, ordered)
+        _write_listening(part / LISTENING, results.settings, test, ordered, levelled)
+        shutil.rmtree(part / _LEVELLED, ignore_errors=True)
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
@@ -141,15 +145,14 @@ def _render_scene(index: int, settings: Settings, part: Path, draw: Draw) -> Sce
     files = {row: folder / f"{number}.flac" for number, (_, row, _) in enumerate(made, 1)}
     _save_sounds({files[row]: waveform for row, waveform in waveforms.items()}, clip.sample_rate, level=False)
     draw({files[row].with_suffix(".png"): w for row, w in waveforms.items()}, clip.sample_rate)
-    listening = part / LISTENING
-    hidden = {
-        row: listening / "sounds" / f"{sound_name(settings.seed, clip.key, row)}.flac" for row in waveforms
-    }
-    _save_sounds({hidden[row]: waveform for row, waveform in waveforms.items()}, clip.sample_rate, level=True)
+    levelled = part / _LEVELLED / folder.name
+    levelled.mkdir(parents=True)
+    equal = {levelled / files[row].name: waveform for row, waveform in waveforms.items()}
+    _save_sounds(equal, clip.sample_rate, level=True)
     _save_photo(clip.scene, folder / "photo.jpg")
     _save_photo(clip.wrong_scene, folder / "wrong.jpg")
     if settings.task == "reverberation":  # how a voice sounds without a room is not seen on a photo
-        _save_photo(clip.scene, listening / "photos" / f"{index:06d}.jpg")
+        _save_photo(clip.scene, part / LISTENING / "photos" / f"{index:06d}.jpg")
     sounds = [_sound(clip, row, sound) for _, row, sound in made]
     truth = [row for system, row, _ in made if isinstance(system, GroundTruth)]
     return SceneBlock(
@@ -316,10 +319,31 @@ def _decay_html(block: SceneBlock, sound: Sound, name: str) -> str:
 # ---------------------------------------------------------------------------------- the listening test
 
 
-def _listening_test(settings: Settings, blocks: Sequence[SceneBlock]) -> ListeningTest:
-    """The first system that is no reference, as it sees the right photo, against all others."""
-    rows = {b.clip: [s.row for s in b.sounds if not s.reason] for b in blocks if _has_trials(settings, b)}
-    return make_test(settings.task, settings.seed, rows, our_row(settings.systems))
+def _levelled(
+    part: Path, settings: Settings, blocks: Sequence[SceneBlock]
+) -> dict[tuple[str, Row], tuple[Path, str]]:
+    """By clip and row, the file of a sound that may be asked about, and a digest of it."""
+    found = {}
+    for block in blocks:
+        for number, sound in enumerate(block.sounds, 1):
+            if _has_trials(settings, block) and not sound.reason:
+                path = part / _LEVELLED / block.folder / f"{number}.flac"
+                found[block.clip, sound.row] = path, hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _listening_test(
+    settings: Settings, levelled: Mapping[tuple[str, Row], tuple[Path, str]]
+) -> ListeningTest:
+    """The first system that is no reference, as it sees the right photo, against all others that sound different."""
+    ours = our_row(settings.systems)
+    rows = dict[str, list[Row]]()
+    for (clip, row), (_, digest) in levelled.items():
+        if row == ours or digest != levelled.get((clip, ours), (None, ""))[1]:
+            rows.setdefault(clip, []).append(row)
+    test = make_test(settings.task, settings.seed, rows, ours)
+    digests = "".join(levelled[trial.clip, row][1] for trial in test.trials for row in trial.rows)
+    return replace(test, content=hashlib.sha256(digests.encode()).hexdigest())
 
 
 def our_row(systems: Sequence[System]) -> Row:
@@ -335,20 +359,23 @@ def _has_trials(settings: Settings, block: SceneBlock) -> bool:
 
 
 def _write_listening(
-    folder: Path, settings: Settings, test: ListeningTest, blocks: Sequence[SceneBlock]
+    folder: Path,
+    settings: Settings,
+    test: ListeningTest,
+    blocks: Sequence[SceneBlock],
+    levelled: Mapping[tuple[str, Row], tuple[Path, str]],
 ) -> None:
     seen = [block for block in blocks if block.has_photo and settings.task == "reverberation"]
     photos = {block.clip: f"photos/{block.folder}.jpg" for block in seen}
     trials = [{"id": t.id, "photo": photos.get(t.clip), "sounds": t.sounds} for t in test.trials]
-    asked = json.dumps({"id": test.id, "seed": test.seed, "trials": trials}).replace("<", "\\u003c")
+    asked = json.dumps({"id": test.id, "trials": trials}).replace("<", "\\u003c")
     page = {"question": QUESTIONS[settings.task], "num_trials": len(trials), "test": asked}
     (folder / "index.html").write_text(_fill("listen.html", page), encoding="utf-8")
     for name in ("page.css", "listen.js"):
         shutil.copyfile(_TEMPLATES / name, folder / name)
-    used = {sound for trial in test.trials for sound in trial.sounds}
-    for path in (folder / "sounds").iterdir():
-        if path.stem not in used:
-            path.unlink()
+    for trial in test.trials:
+        for sound, row in zip(trial.sounds, trial.rows, strict=True):
+            shutil.copyfile(levelled[trial.clip, row][0], folder / "sounds" / f"{sound}.flac")
 
 
 def _fill(name: str, values: Mapping[str, Any]) -> str:

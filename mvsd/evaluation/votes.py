@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mvsd.evaluation.metrics import Task
 from mvsd.evaluation.parallel import write_whole
 from mvsd.evaluation.table import Grid
 
-KEY_FILE = "listening-test.json"
+KEY_FILE, _OLD_KEY_FILE = "listening-test.json", "listening-test-{}.json"
 _KEY_FORMAT, _VOTES_FORMAT = "mvsd-listening-test-1", "mvsd-votes-1"
 _MAX_BYTES = 2**24
 
@@ -38,29 +39,42 @@ class Trial:
 class ListeningTest:
     """The questions of a page, with the answers to who is who, which the page itself does not hold.
 
-    One of the two rows of each trial is `ours`.
+    One of the two rows of each trial is `ours`. `content` is a digest of all sounds, empty in the keys of old pages.
     """
 
     task: Task
     seed: int
     ours: Row
     trials: tuple[Trial, ...]
+    content: str = ""
 
     @property
     def id(self) -> str:
-        """A name that another test does not have."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """A name that another test does not have, be it only of other sounds."""
+        facts = {name: value for name, value in asdict(self).items() if value != ""}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def write(self, folder: str | Path) -> Path:
-        """Write `KEY_FILE`. Raises DataError."""
+        """Write `KEY_FILE`; the key of another test that is there gets its id into its name. Raises DataError."""
         path = Path(folder) / KEY_FILE
+        if path.is_file():
+            with suppress(DataError):  # what is no key needs no keeping
+                old = _read_json(path, _KEY_FORMAT).get("id")
+                if old != self.id:
+                    path.replace(_old_key(path, old))
         write_whole(path, json.dumps({"format": _KEY_FORMAT, "id": self.id, **asdict(self)}, indent=1) + "\n")
         return path
 
     @classmethod
-    def read(cls, folder: str | Path) -> ListeningTest:
-        """What `write` wrote. Raises DataError where it is missing or something else."""
+    def read(cls, folder: str | Path, votes: str | Path | None = None) -> ListeningTest:
+        """What `write` wrote: the last key, or that of the test to which a votes file belongs.
+
+        Raises DataError where it is missing or something else.
+        """
         path = Path(folder) / KEY_FILE
+        if votes is not None:
+            old = _old_key(path, _read_json(Path(votes), _VOTES_FORMAT).get("test"))
+            path = old if old.is_file() else path
         if not path.is_file():
             raise DataError(
                 f"{path} is not there; votes belong to the --out folder of the page they were made on"
@@ -71,7 +85,8 @@ class ListeningTest:
                 Trial(t["id"], t["clip"], tuple(t["sounds"]), (tuple(t["rows"][0]), tuple(t["rows"][1])))
                 for t in record["trials"]
             )
-            return cls(record["task"], record["seed"], tuple(record["ours"]), trials)
+            ours, content = tuple(record["ours"]), record.get("content", "")
+            return cls(record["task"], record["seed"], ours, trials, content)
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"{path} is damaged ({error!r}); make the page again") from error
 
@@ -79,7 +94,8 @@ class ListeningTest:
 def make_test(task: Task, seed: int, clips: Mapping[str, Sequence[Row]], ours: Row) -> ListeningTest:
     """The row `ours` against every other row, for every clip that has both, in an order drawn by the seed.
 
-    `clips` maps the key of a clip to the rows of which there is a sound.
+    `clips` maps the key of a clip to the rows of which there is a sound. A sound is named after its trial: a name that
+    came back in each trial of a clip would tell that it is ours.
     """
     generator = np.random.default_rng(seed)
     pairs = [(clip, row) for clip, rows in clips.items() if ours in rows for row in rows if row != ours]
@@ -87,14 +103,9 @@ def make_test(task: Task, seed: int, clips: Mapping[str, Sequence[Row]], ours: R
     for number, place in enumerate(generator.permutation(len(pairs))):
         clip, other = pairs[place]
         rows = (ours, other) if generator.random() < 0.5 else (other, ours)
-        sounds = (sound_name(seed, clip, rows[0]), sound_name(seed, clip, rows[1]))
-        trials.append(Trial(f"t{number:03d}", clip, sounds, rows))
+        name = f"t{number:03d}"
+        trials.append(Trial(name, clip, (f"{name}-1", f"{name}-2"), rows))
     return ListeningTest(task, seed, ours, tuple(trials))
-
-
-def sound_name(seed: int, clip: str, row: Row) -> str:
-    """A name that does not tell which system made the sound."""
-    return hashlib.sha256(json.dumps([seed, clip, row]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class Preference:
     """How often one row was chosen over another.
 
     `share` of the votes, 0..1, with its 95 % Wilson interval; `p_value` of the exact two-sided binomial test against a
-    share of one half, and `p_adjusted`, the same after Holm's correction for all comparisons of the test. Votes are
+    share of one half, and `p_adjusted`, the same after Holm's correction for all comparisons with votes. Votes are
     taken as independent, which those of one listener are only nearly.
     """
 
@@ -189,6 +200,13 @@ def _holm(found: Sequence[Preference]) -> list[Preference]:
 
 def _name(row: Row) -> str:
     return ", ".join(filter(None, row))
+
+
+def _old_key(path: Path, test: Any) -> Path:
+    """Where the key of another test is kept; raises DataError for what is no test's id."""
+    if not (isinstance(test, str) and test.isalnum()):
+        raise DataError(f"{str(test)[:80]!r} names no listening test")
+    return path.with_name(_OLD_KEY_FILE.format(test))
 
 
 def _answer(answer: Any, trials: Mapping[str, Trial], path: Path) -> tuple[str, str]:

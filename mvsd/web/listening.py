@@ -64,10 +64,10 @@ class Listening:
             '<button type="button" class="play" aria-label="Play">▶</button>'
             f'<fieldset class="which"><legend>Which one is heard</legend>{choices}</fieldset>'
             '<label class="loop"><input type="checkbox" name="loop"> Loop</label>'
-            '<output class="time" aria-label="Time"></output></div>'
+            '<span class="time"></span></div>'
             f'<input class="seek" type="range" min="0" max="{self.seconds:.3f}" step="0.01" value="0"'
             ' aria-label="Position in seconds">'
-            f'<div class="spectra">{figures}</div><p class="hint">{escape(self._loudness())}'
+            f'<div class="spectra">{figures}</div><p class="hint" role="status">{escape(self._loudness())}'
             " Keys: <kbd>B</kbd> before, <kbd>A</kbd> after, <kbd>Space</kbd> play.</p></div>"
         )
 

@@ -1,8 +1,11 @@
 // Two sounds that run together; a crossfade chooses which one is heard, so a switch keeps the position to the sample.
 "use strict";
 
+if (navigator.audioSession) navigator.audioSession.type = "playback";  // not muted by an iPhone's switch for ringing
+
 class Player {
   static FADE = 0.015;               // seconds of crossfade: no click, and still at once
+  static context = null;             // one for the page: a browser has few of them
 
   constructor(root) {
     this.root = root;
@@ -26,6 +29,10 @@ class Player {
         this.moveTo(this.duration * (event.clientX - box.left) / box.width);
       });
     root.addEventListener("keydown", event => this.key(event));
+    root.tabIndex = -1;              // keys are heard wherever it was clicked, also where a button takes no focus
+    root.addEventListener("click", () => {
+      if (!root.contains(document.activeElement)) root.focus({preventScroll: true});
+    });
     this.listenTo(this.which());
     this.draw();
   }
@@ -33,10 +40,10 @@ class Player {
   which() { return this.find("input[name=which]:checked").value; }
 
   async load() {
-    this.context ??= new AudioContext();
+    this.context = Player.context ??= new AudioContext();
     this.buffers ??= Promise.all(["before", "after"].map(async name => {
       const answer = await fetch(this.root.dataset[name]);
-      if (!answer.ok) throw new Error(`${answer.status}`);
+      if (!answer.ok) throw new Error("These sounds are no longer there; convert again.");
       return this.context.decodeAudioData(await answer.arrayBuffer());
     }));
     await this.context.resume();
@@ -50,9 +57,9 @@ class Player {
       const buffers = await this.load();
       if (!this.root.isConnected) return;
       this.start(buffers);
-    } catch {
+    } catch (error) {
       this.buffers = null;
-      this.find(".hint").textContent = "These sounds are no longer there; convert again.";
+      this.find(".hint").textContent = `Not played: ${error.message}`;
     } finally {
       this.starting = false;
     }
@@ -99,9 +106,8 @@ class Player {
     this.root.dataset.heard = which;
     this.running?.parts.forEach((part, index) => {
       const now = this.context.currentTime, wanted = (index === 1) === (which === "after") ? 1 : 0;
-      part.gain.gain.cancelScheduledValues(now);
-      part.gain.gain.setValueAtTime(part.gain.gain.value, now);
-      part.gain.gain.linearRampToValueAtTime(wanted, now + Player.FADE);
+      part.gain.gain.cancelScheduledValues(now);  // not anchored at its value: Firefox does not say the present one
+      part.gain.gain.setTargetAtTime(wanted, now, Player.FADE / 4);
     });
   }
 
@@ -111,6 +117,9 @@ class Player {
     if (which) {
       this.find(`input[value=${which}]`).checked = true;
       this.listenTo(which);
+    } else if (event.target === this.seek && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+      const step = Math.min(5, this.duration / 20);
+      this.moveTo(this.now() + (event.key === "ArrowRight" ? step : -step));
     } else if (event.key === " " && !event.target.matches("button, input[type=checkbox]")) {
       this.running ? this.pause() : this.play();
     } else return;
@@ -127,6 +136,7 @@ class Player {
     const now = this.now(), button = this.find(".play");
     const clock = seconds => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
     this.seek.value = now;
+    this.seek.setAttribute("aria-valuetext", `${now.toFixed(1)} of ${this.duration.toFixed(1)} seconds`);
     this.find(".time").textContent = `${clock(now)} / ${clock(this.duration)}`;
     this.root.dataset.position = now.toFixed(3);
     button.textContent = this.running ? "❚❚" : "▶";

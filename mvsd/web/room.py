@@ -85,7 +85,8 @@ def rooms_table(rooms: Rooms) -> str:
     ) + "".join(f"<dt>Range in brackets</dt><dd>{escape(text)}</dd>" for text in kinds)
     return (
         f'<div class="room"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>{reasons}'
-        f"<details><summary>Reverberation time per octave</summary><table><tbody>{per_band}</tbody></table></details>"
+        f"<details><summary>Reverberation time per octave</summary>"
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{per_band}</tbody></table></details>"
         f"<details><summary>What the numbers mean</summary><dl>{meanings}</dl></details></div>"
     )
 
@@ -133,7 +134,7 @@ def _cell(quantity: Quantity | None, unit: str) -> str:
     if quantity is None:
         return "&ndash;"
     if quantity.value is None:
-        return f'<small title="{escape(quantity.reason or "")}">not measurable</small>'
+        return f"<details><summary><small>not measurable</small></summary>{escape(quantity.reason or '')}</details>"
     digits = 2 if unit == "s" else 1
     text = f"{quantity.value:.{digits}f} {unit}"
     if quantity.low is not None and quantity.high is not None:

@@ -1,9 +1,10 @@
-// A listening test: two sounds, one choice. The order of the questions, and which sound is A, come from the test's seed
-// and the listener's name. The answers stay in this browser until the listener saves them to a file.
+// A listening test: two sounds, one choice. The order of the questions, and which sound is A, come from the test's name
+// and the listener's. The answers stay in this browser until the listener saves them to a file.
 "use strict";
 const test = JSON.parse(document.getElementById("test").textContent);
 const find = id => document.getElementById(id);
 let listener = "", order = [], place = 0, answers = {};
+let unsaved = false, remembered = true;
 
 function generator(text) {           // FNV-1a, then mulberry32
   let state = 2166136261;
@@ -17,7 +18,7 @@ function generator(text) {           // FNV-1a, then mulberry32
 }
 
 function shuffled(name) {
-  const random = generator(`${test.id}|${test.seed}|${name}`);
+  const random = generator(`${test.id}|${name}`);
   const trials = test.trials.map(trial => ({...trial, sounds: random() < 0.5 ? trial.sounds : [...trial.sounds].reverse()}));
   for (let i = trials.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
@@ -29,7 +30,10 @@ function shuffled(name) {
 const memory = {                     // a browser may refuse to remember anything for a page that is a file
   key: () => `mvsd-votes-${test.id}-${listener}`,
   load() { try { return JSON.parse(localStorage.getItem(this.key())) || {}; } catch { return {}; } },
-  save() { try { localStorage.setItem(this.key(), JSON.stringify(answers)); } catch { /* then not */ } },
+  save() {
+    unsaved = true;
+    try { localStorage.setItem(this.key(), JSON.stringify(answers)); remembered = true; } catch { remembered = false; }
+  },
 };
 
 function show() {
@@ -41,6 +45,7 @@ function show() {
   find("count").textContent = finished ? `All ${order.length} answered.` : `Question ${place + 1} of ${order.length}`;
   find("back").disabled = place === 0;
   find("save").disabled = Object.keys(answers).length === 0;
+  find("failed").hidden = true;
   if (finished) { find("save").focus(); return; }
   const trial = order[place];
   find("photo").hidden = !trial.photo;
@@ -52,6 +57,7 @@ function show() {
     find(`choose-${side}`).disabled = true;
   }
   find("hint").hidden = false;
+  find("trial").focus({preventScroll: true});   // a button that was pressed is disabled now, and would keep the keys
 }
 
 function heard() {                   // a choice is possible once both have been played
@@ -85,9 +91,9 @@ for (const side of ["a", "b"]) {
   const audio = find(`sound-${side}`);
   audio.addEventListener("play", () => {
     if (!audio.paused) find(`sound-${other(side)}`).pause();  // the event comes late: the other may have its turn already
-    audio.dataset.heard = "yes";
-    heard();
   });
+  audio.addEventListener("playing", () => { audio.dataset.heard = "yes"; heard(); });
+  audio.addEventListener("error", () => { find("failed").hidden = false; });
   find(`choose-${side}`).addEventListener("click", () => choose(side));
 }
 
@@ -101,8 +107,15 @@ find("start").addEventListener("submit", event => {
   if (place < 0) place = order.length;
   find("start").hidden = true;
   find("questions").hidden = false;
+  const count = Object.keys(answers).length;
+  find("resumed").hidden = count === 0;
+  find("resumed").textContent = `Going on with the ${count} answers that ${listener} gave in this browser. Not you? Reload, and give another name.`;
   show();
 });
+
+find("skip").addEventListener("click", () => { place += 1; pause(); show(); });
+
+window.addEventListener("beforeunload", event => { if (unsaved && !remembered) event.preventDefault(); });
 
 find("back").addEventListener("click", () => {
   place -= 1;
@@ -118,14 +131,15 @@ find("save").addEventListener("click", () => {
   link.href = URL.createObjectURL(new Blob([JSON.stringify(votes, null, 1)], {type: "application/json"}));
   link.download = `votes-${listener.replace(/[^\p{L}\p{N}-]+/gu, "-")}.json`;
   link.click();
+  unsaved = false;
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 });
 
 document.addEventListener("keydown", event => {
-  if (find("questions").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches("audio")) return;
-  if (event.key === "1" || event.key === "2") play(event.key === "1" ? "a" : "b");
-  else if (event.key === "a" || event.key === "b") choose(event.key);
+  if (event.repeat || find("questions").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = event.key.toLowerCase();
+  if (key === "1" || key === "2") play(key === "1" ? "a" : "b");
+  else if (key === "a" || key === "b") choose(key);
   else if (event.key === "Backspace" && place > 0) find("back").click();
   else return;
   event.preventDefault();

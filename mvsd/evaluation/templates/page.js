@@ -51,7 +51,7 @@ function currentScene() {
 }
 
 document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=text]")) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=text]")) return;
   const scene = currentScene();
   if (!scene) return;
   if (event.key >= "1" && event.key <= "9") {
