@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mvsd.acoustics import convolve
 from mvsd.data.example import Example, Examples
+from mvsd.data.protocols import level_of
 from mvsd.data.speech import Speech
 from mvsd.errors import DataError, MvsdError
 from mvsd.evaluation.metrics import Task
@@ -20,6 +21,7 @@ from mvsd.scene import Scene
 
 Waveform = NDArray[np.floating]
 
+_OF_VOICE = ("transcript", "level")  # what is known of a voice that another one replaces
 _MAX_TRIES = 50  # examples opened to find another room
 
 
@@ -82,7 +84,7 @@ def make_clip(examples: Sequence[Example], index: int, task: Task, seed: int = 0
         scene=example.scene,
         wrong_scene=_wrong_scene(examples, index, example),
         seed=seed + index,
-        level=float(example.metadata.get("level", 1.0)),
+        level=level_of(example),
         metadata=dict(example.metadata),
     )
 
@@ -124,9 +126,8 @@ class SpeechInRooms(Examples):
         facts = {"utterance": path, "speaker": self.speech.speaker(utterance)}
         if path in self._transcripts:
             facts["transcript"] = self._transcripts[path]
-        return replace(
-            room, anechoic=gain * voice, reverberant=gain * wet, metadata={**room.metadata, **facts}
-        )
+        of_room = {name: value for name, value in room.metadata.items() if name not in _OF_VOICE}
+        return replace(room, anechoic=gain * voice, reverberant=gain * wet, metadata={**of_room, **facts})
 
 
 def _read_transcripts(folder: Path) -> dict[str, str]:

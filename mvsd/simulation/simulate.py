@@ -138,9 +138,11 @@ def _write(
             begun = sorted(folder.glob(f"{name}-{first:06d}-??????-000000.tar"))
             if not begun or begun[-1] < path:
                 examples = _report(mapped(make, indices), first, num_rooms, progress)
-                write_shards(examples, folder, prefix=prefix, examples_per_shard=ROOMS_PER_SHARD)
+                written = write_shards(examples, folder, prefix=prefix, examples_per_shard=ROOMS_PER_SHARD)
                 for shorter in begun:
                     shorter.unlink()
+                if not written:  # every photo was left out
+                    continue
             else:
                 path = begun[-1]
                 if progress is not None:
