@@ -87,6 +87,22 @@ def test_made_responses_cover_the_rooms() -> None:
     assert np.isnan(targets).mean() < 0.05
 
 
+def test_value_and_spread_in_closed_form() -> None:
+    estimator = BlindEstimator(TINY).eval()
+    last = estimator.head[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.cat([torch.full((NUM_TARGETS,), 0.5), torch.full((NUM_TARGETS,), 0.2).log()]))
+    estimator.target_mean.fill_(-1.0)
+    estimator.target_std.fill_(0.4)
+    estimator.calibration.fill_(1.5)
+    heard = estimator.estimate(np.random.default_rng(0).standard_normal(2 * RATE), RATE)
+    assert heard.rt60 == pytest.approx(np.exp(-0.8), rel=1e-4)
+    assert heard.drr_db == pytest.approx(-0.8, abs=1e-4)
+    assert heard.drr_db_std == pytest.approx(0.4 * 1.5 * 0.2, rel=1e-3)
+    assert heard.rt60_std == pytest.approx(0.12 * heard.rt60, rel=1e-3)
+
+
 def test_only_a_silent_end_is_cut() -> None:
     rir = room(0.5)[:2000]  # cut short: its last sample is no silence
     assert np.array_equal(_without_silent_end(rir), rir)

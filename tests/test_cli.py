@@ -223,6 +223,10 @@ def test_transfer(files: Path, tiny_models: Models) -> None:
         assert result.returncode == 0, result.stderr
         sounds[name] = soundfile.read(files / f"{name}.wav")[0]
     assert not np.array_equal(sounds["seen"], sounds["blind"])
+    old, new = (mvsd.Scene.open(files / name) for name in ("room.jpg", "other.png"))
+    out, into = (mvsd.load(path) for path in (tiny_models.dereverberator, tiny_models.reverberator))
+    expected = mvsd.Transfer(out, into, old).convert(source.T.astype(np.float32), 44_100, new)
+    np.testing.assert_allclose(sounds["seen"], expected.T, atol=1e-5)
     np.testing.assert_allclose(sounds["half"], (source + sounds["seen"]) / 2, atol=1e-6)
     fails(
         files, "transfer", files / "in.wav", "-o", files / "half.wav", *photos, says="--force", run=run_here

@@ -22,6 +22,7 @@ from mvsd.coloration import even_early
 from mvsd.converter import Converter
 from mvsd.converter_config import ConverterConfig
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
+from mvsd.example import SAMPLES
 from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.scene import Scene
@@ -396,3 +397,35 @@ def test_unet_takes_any_size(stem_stride: tuple[int, int]) -> None:
     for num_bins, num_frames in ((129, 1), (257, 33)):
         out = network(torch.zeros(2, 4, num_bins, num_frames), torch.zeros(2), torch.zeros(2, 18, 16))
         assert out.shape == (2, 6, num_bins, num_frames)
+
+
+def test_losses_of_a_response_are_those_of_what_follows_the_direct_sound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    converter = CONVERTERS["response"]
+    tokens, impulse = converter.tokens([None]), torch.eye(1, 4096)
+    monkeypatch.setattr(converter.denoiser, "forward", lambda noisy, *_: torch.zeros_like(noisy))
+    sound = torch.randn(1, 8192, generator=torch.Generator().manual_seed(0))
+    found = converter.losses(sound, sound, impulse, tokens, torch.full((1,), 0.5), torch.tensor([0]))
+    assert found["diffusion"].item() == found["style"].item() == 0  # nothing follows
+    assert converter.envelope is not None
+    silent = (-100 - -45) / 20  # dB, as the envelope counts
+    expected = (converter.envelope(tokens) - silent).square().mean((1, 2))
+    torch.testing.assert_close(converter.envelope_loss(impulse, tokens), expected)
+
+
+def test_losses_of_speech_tell_level_and_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    converter = CONVERTERS["bridge"]
+    full = torch.from_numpy(mvsd.load_audio(SAMPLES / "voice.flac")[0][:1, :48_000])
+    narrow = torch.fft.irfft(torch.fft.rfft(full) * (torch.arange(24_001) / 3 < 2000), 48_000)  # up to 2 kHz
+
+    def losses(estimate: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(converter.denoiser, "forward", lambda *_: converter.spectrogram.encode(estimate))
+        source = torch.ones_like(target)  # of level 1
+        rest = torch.zeros(1, 1), converter.tokens([None]), torch.ones(1), torch.tensor([0])
+        return converter.losses(source, target, *rest)
+
+    louder = losses(2 * full, full)
+    assert louder["level"].item() == pytest.approx(np.log10(2) ** 2, abs=1e-3)
+    assert louder["words"].item() < 0.01
+    assert losses(full, narrow)["added"].item() > 2 * losses(narrow, full)["added"].item()

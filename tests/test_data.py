@@ -7,6 +7,7 @@ import pickle
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from scipy import signal
 from tiny_run import write_data
 
 from mvsd.data import shards
+from mvsd.data.batch import Batch
 from mvsd.data.example import Example
 from mvsd.data.mixing import (
     DataConfig,
@@ -301,6 +303,27 @@ class TestMixer:
             np.testing.assert_allclose(anechoic, voice[1023:] * gain, atol=1e-6)
             expected = signal.convolve(voice.astype(np.float64), rir.double().numpy(), mode="valid") * gain
             np.testing.assert_allclose(reverberant, expected, atol=1e-5)
+
+    def test_noise_and_levels_are_as_asked(self, mixer: Mixer) -> None:
+        def pairs(**changes: Any) -> Batch:
+            other = object.__new__(Mixer)
+            other.__dict__ |= {**vars(mixer), "config": replace(mixer.config, **changes)}
+            return other.pairs(8)
+
+        plain = pairs(level_db=(-40.0, -40.0))
+        noisy = pairs(level_db=(-40.0, -40.0), noise_share=1.0, noise_db=(-10.0, -10.0))
+        for batch in (plain, noisy):
+            levels = batch.anechoic.square().mean(1).sqrt()
+            torch.testing.assert_close(levels, torch.full((8,), 0.01), rtol=1e-3, atol=0)
+        gain = (noisy.reverberant - noisy.anechoic).norm(dim=1) / (plain.reverberant - plain.anechoic).norm(
+            dim=1
+        )
+        noise = noisy.anechoic / gain[:, None] - plain.anechoic
+        ratio_db = 20 * (noise.norm(dim=1) / plain.reverberant.norm(dim=1)).log10()
+        torch.testing.assert_close(ratio_db, torch.full((8,), -10.0), atol=0.05, rtol=0)
+        loud = pairs(level_db=(20.0, 20.0))
+        peaks = torch.stack([loud.anechoic, loud.reverberant]).abs().amax((0, 2))
+        torch.testing.assert_close(peaks, torch.full((8,), 0.99), rtol=1e-4, atol=0)
 
     def test_some_rooms_are_taken_away(self, mixer: Mixer) -> None:
         dry = object.__new__(Mixer)

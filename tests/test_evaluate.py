@@ -151,6 +151,9 @@ def test_speech_in_rooms_is_the_voice_in_the_room(tmp_path: Path) -> None:
     assert lengths == {"set/bob/0.wav": (2 * RATE, None), "set/bob/1.wav": (2.5 * RATE, "hello there")}
     with pytest.raises(DataError, match="lasts 9 s"):
         SpeechInRooms(rooms, speech, seconds=9)
+    old = example(0, metadata={"room": "hall", "transcript": "other words", "level": 3.0})
+    facts = SpeechInRooms([old], speech, seconds=1.0)[0].metadata
+    assert facts["room"] == "hall" and not {"transcript", "level"} & set(facts)  # those were of another voice
 
 
 # ---------------------------------------------------------------------------------------------- systems

@@ -129,6 +129,17 @@ class TestSpeechQuality:
             values = [metric(estimate=clip, target=dry, sample_rate=RATE) for clip in (dry, near, far)]
             assert values == sorted(values, reverse=True)
 
+    def test_the_target_is_the_reference(self):
+        pesq, pystoi = pytest.importorskip("pesq"), pytest.importorskip("pystoi")
+        dry = voice()
+        wet = in_room(dry, room(0.6, 0))
+        pair = dry.astype(float), wet.astype(float)
+        found = metrics.pesq_wb(estimate=wet, target=dry, sample_rate=RATE)
+        assert found == pytest.approx(pesq.pesq(RATE, *pair, "wb"))
+        for metric, extended in ((metrics.stoi, False), (metrics.estoi, True)):
+            expected = pystoi.stoi(*pair, RATE, extended=extended)
+            assert metric(estimate=wet, target=dry, sample_rate=RATE) == pytest.approx(expected)
+
     @pytest.mark.parametrize("metric", [metrics.stoi, metrics.estoi])
     def test_stoi_of_identical_clips_is_one(self, metric):
         pytest.importorskip("pystoi")

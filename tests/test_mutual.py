@@ -112,6 +112,55 @@ def test_unpaired_rows_alone_lower_both_cycle_errors() -> None:
     assert errors[-1][1] < errors[0][1]
 
 
+def test_each_learns_its_own_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning, batch = make_learning(reverberator_share=0.5), make_batch(4, 0, 0)
+    given: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name in CONVERTERS:
+
+        def losses(source: torch.Tensor, target: torch.Tensor, *_: Any, name: str = name) -> Any:
+            given[name] = source, target
+            return {"diffusion": torch.zeros(len(source), requires_grad=True)}
+
+        monkeypatch.setattr(getattr(learning, name), "losses", losses)
+    learning(batch, cycle=False)
+    into, out = given["reverberator"], given["dereverberator"]
+    assert torch.equal(into[0], batch.anechoic[:2]) and torch.equal(into[1], batch.reverberant[:2])
+    assert torch.equal(out[0], batch.reverberant) and torch.equal(out[1], batch.anechoic)
+
+
+@pytest.mark.parametrize(("back", "is_closed"), [(1 / 3, True), (1.0, False)])
+def test_the_loop_is_closed_by_the_other(
+    back: float, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Converters that are gains: what one multiplies, the other must divide."""
+    learning = make_learning("speech", scene_dropout=0.0)
+    for name, gain in (("reverberator", 3.0), ("dereverberator", back)):
+
+        def convert(source: torch.Tensor, *_: Any, gain: float = gain, **__: Any) -> torch.Tensor:
+            return gain * source
+
+        for method in ("estimate", "forward"):
+            monkeypatch.setattr(getattr(learning, name), method, convert)
+    terms = learning(make_batch(0, 2, 2), cycle=True)
+    assert all((terms[f"{name}/cycle"].item() < 1e-4) == is_closed for name in CONVERTERS)
+
+
+def test_only_what_differs_between_rows_is_a_room() -> None:
+    learning = make_learning().eval()
+    target = torch.randn(2, 8192, generator=torch.Generator().manual_seed(0))
+    assert learning._energy_distance(2 * target, target).item() == pytest.approx(0, abs=1e-3)
+    gains = torch.tensor([[2.0], [0.5]])  # +-6.02 dB, in units of 20 dB
+    assert learning._energy_distance(gains * target, target).item() == pytest.approx(np.log10(2), rel=0.02)
+
+
+def test_times_and_dropped_scenes_have_their_shares() -> None:
+    times, dropped = make_learning(start_share=0.25, scene_dropout=0.15)._draws(torch.arange(3000))
+    assert (times["dereverberator"] == 1).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert (times["reverberator"] < 1).all() and dropped.float().mean().item() == pytest.approx(
+        0.15, abs=0.03
+    )
+
+
 @pytest.mark.parametrize(("counts", "missing"), [((0, 3, 0), "reverberator"), ((0, 0, 3), "dereverberator")])
 def test_one_kind_of_unpaired_rows_is_enough(counts: tuple[int, int, int], missing: str) -> None:
     learning = make_learning(made=1.0)

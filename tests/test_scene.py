@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -200,12 +199,10 @@ def test_what_is_no_photo(tmp_path: Path) -> None:
 def test_size_is_told_from_the_header(tmp_path: Path, width: int, height: int, match: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png_header(width, height))
-    start = time.perf_counter()
     tracemalloc.start()
     refused(path, match)
     assert tracemalloc.get_traced_memory()[1] < 4e6
     tracemalloc.stop()
-    assert time.perf_counter() - start < 1.0
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])

@@ -21,6 +21,7 @@ from mvsd.simulation import sound
 from mvsd.simulation.geometry import (
     Box,
     Furniture,
+    Patch,
     Surface,
     box_blocks,
     extrude,
@@ -213,6 +214,38 @@ def test_reverberant_level_is_that_of_the_diffuse_field(uniform: Material) -> No
     )
     measured = np.sum(rir[480:2400].astype(float) ** 2) / room.distance**2
     assert 10 * np.log10(measured / energy) == pytest.approx(0, abs=1.5)
+
+
+def test_who_turns_away_is_heard_through_the_room(uniform: Material) -> None:
+    room = empty_box()
+    (x, y), (to_x, to_y) = room.source[:2], room.camera.position[:2]
+    bearing = float(np.arctan2(to_y - y, to_x - x))
+    towards, away = (
+        drr_db(sound.simulate_response(replace(room, source_yaw=bearing + turn)), sound.SAMPLE_RATE)
+        for turn in (0.0, np.pi)
+    )
+    assert towards > away + 5
+
+
+def test_air_shortens_the_decay_as_eyring_has_it(uniform: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    per_metre = 0.05
+    monkeypatch.setattr(sound, "AIR_ABSORPTION", np.full(7, per_metre))
+    room = empty_box()
+    absorbed = -room.surface_area * np.log(0.8) + 4 * per_metre * room.volume
+    times = [
+        decay_time(sound.simulate_response(room, seed=seed), sound.SAMPLE_RATE, "T30") for seed in range(3)
+    ]
+    assert np.mean(times) == pytest.approx(0.161 * room.volume / absorbed, rel=0.15)
+
+
+def test_a_patch_takes_the_place_of_its_wall() -> None:
+    white = (0.5, 0.5, 0.5)
+    corners = np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 3.0], [0.0, 3.0]])
+    floor = extrude(corners, 2.5)[0]
+    rug = Patch("rug", 0.0, 0.0, 2.0, 1.5, "thick carpet", white)
+    absorption, _ = sound._effective(Surface("floor", floor, "plaster", white, (rug,)), [])
+    plaster, carpet = (np.array(MATERIALS[name].absorption) for name in ("plaster", "thick carpet"))
+    assert absorption == pytest.approx(0.75 * plaster + 0.25 * carpet)
 
 
 def test_direct_to_reverberant_ratio_falls_with_distance(uniform: Material) -> None:

@@ -12,10 +12,11 @@ from tiny_run import tiny_config, write_data
 
 from mvsd.converter import Converter
 from mvsd.errors import ConfigError
+from mvsd.evaluation.metrics import si_sdr_db
 from mvsd.networks.resnet import ResNet18
 from mvsd.training.config import load_config
 from mvsd.training.loop import _load_weights, build_mutual_learning, train
-from mvsd.training.validation import make_validation
+from mvsd.training.validation import _si_sdr_db, make_validation
 
 # The blind estimator's is of another kind and has its own test.
 CONFIGS = sorted(
@@ -60,6 +61,15 @@ def test_validation_is_logged_and_repeats(folder: Path, tmp_path: Path) -> None:
     first = validate(*converters, 0)
     assert first == validate(*converters, 5)
     assert {"dereverberator/si_sdr_db", "dereverberator/residual_drr_db_without_scene"} <= first.keys()
+
+
+def test_validation_measures_si_sdr_as_the_metric_does() -> None:
+    estimate, target = torch.randn(2, 3, 4000, generator=torch.Generator().manual_seed(0))
+    rows = [
+        si_sdr_db(estimate=e.numpy(), target=t.numpy(), sample_rate=16_000)
+        for e, t in zip(estimate, target, strict=True)
+    ]
+    assert _si_sdr_db(estimate, target) == pytest.approx(sum(rows) / 3, abs=1e-3)
 
 
 def test_validation_needs_voices_that_are_held_out(folder: Path) -> None:

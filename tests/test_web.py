@@ -48,8 +48,8 @@ def files(tmp_path: Path) -> Path:
     voice, _ = load_audio(VOICE)
     loud = np.repeat(voice[:, RATE : 2 * RATE], 3, axis=1)
     save_audio(tmp_path / "my voice.wav", np.concatenate([loud, 0.5 * loud]), 48_000)
-    for name in ("old.jpg", "new.jpg"):
-        pixels = np.random.default_rng(len(name)).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    for seed, name in enumerate(("old.jpg", "new.jpg")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / name)
     (tmp_path / "results").mkdir()
     return tmp_path
