@@ -63,15 +63,16 @@ def save_audio(
     *,
     subtype: str | None = None,
     force: bool = False,
-) -> None:
+) -> float:
     """Writes a waveform (T,) or (C, T) whole or not at all.
 
     The suffix chooses the container, `subtype` (libsndfile's name; PCM_24 unless given) the sample format. A
-    peak above 1 is lowered to fit a fixed-point format; `AudioWriter.gain_db` tells by how much.
+    peak above 1 is lowered to fit a fixed-point format; returns the gain in dB of the whole, 0 where it fits.
     """
     block = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
     with AudioWriter(path, sample_rate, len(block), subtype=subtype, force=force) as writer:
         writer.write(block)
+    return writer.gain_db
 
 
 @final
@@ -79,7 +80,8 @@ class AudioReader:
     """A sound file, read in blocks.
 
     Attributes: `sample_rate` in Hz, `channels`, `num_samples` per channel (None where only decoding can
-    tell), `container` and `subtype` in libsndfile's words (or the codec's name in capitals).
+    tell), `container` and `subtype` in libsndfile's words (or the codec's name in capitals), `tags` (title, artist and
+    the like, where libsndfile reads the file).
 
     Raises `AudioFileError` for a file that is missing, empty, no sound, truncated or damaged, or holds NaN or
     infinity; what only decoding can find is raised by `blocks`.
@@ -90,10 +92,12 @@ class AudioReader:
     subtype: str
     container: str
     num_samples: int | None
+    tags: dict[str, str]
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         _require_file(self.path)
+        self.tags = {}
         self._file = _open_with_soundfile(self.path)
         if self._file is None:
             self._probe_with_pyav()
@@ -102,6 +106,7 @@ class AudioReader:
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.container, self.subtype = self._file.format, self._file.subtype
         self.num_samples = self._file.frames
+        self.tags = {name: text for name, text in self._file.copy_metadata().items() if name != "software"}
         try:
             require_rate(self.path, self.sample_rate, AudioFileError)
             _require_whole(self.path, self._file)
@@ -199,6 +204,8 @@ def _truncated(path: Path, promised: str, found: str) -> AudioFileError:
 
 
 def _require_file(path: Path) -> None:
+    if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise AudioFileError(f"{path}: a pipe or a device; write the sound to a file first, it is read twice")
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)

@@ -11,8 +11,8 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mvsd.container import FORMATS
 from mvsd.errors import AudioFileError, OutputExistsError
 from mvsd.whole_file import whole_file
 
@@ -85,7 +86,9 @@ def container_of(path: str | Path) -> str:
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
     came = f"{suffix} cannot be written" if suffix else "the output's name has no suffix"
-    raise AudioFileError(f"{path}: {came}; use one of {' '.join(CONTAINERS)}")
+    raise AudioFileError(
+        f"{path}: {came}; use one of {' '.join(CONTAINERS)}, or for a video {' '.join(FORMATS)}"
+    )
 
 
 @final
@@ -94,7 +97,7 @@ class AudioWriter:
 
     The suffix of `path` chooses the container and `closest_subtype` the sample format. `gain_db`, 0.0 unless it is set
     before the end, is applied to the whole file; where that would clip a fixed-point or lossy file, a lower gain is,
-    and after success `gain_db` says which one.
+    and after success `gain_db` says which one. `tags` are `AudioReader.tags`.
 
     Raises `OutputExistsError` if the file is there and `force` is false; `AudioFileError` for a suffix,
     channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN
@@ -108,9 +111,11 @@ class AudioWriter:
         channels: int,
         *,
         subtype: str | None = None,
+        tags: Mapping[str, str] | None = None,
         force: bool = False,
     ) -> None:
         self.path = Path(path)
+        self.tags = dict(tags or {})
         self.sample_rate, self.channels, self.force = sample_rate, channels, force
         self.container = container_of(path)
         self.subtype = closest_subtype(path, subtype)
@@ -170,6 +175,9 @@ class AudioWriter:
         with soundfile.SoundFile(
             temporary, "w", self.sample_rate, self.channels, self.subtype, format=container
         ) as file:
+            for name, text in self.tags.items():
+                with suppress(soundfile.LibsndfileError):  # not every container holds every one
+                    setattr(file, name, text)
             while data := self._spool.read(4 * self.channels * num_frames):
                 block = np.frombuffer(data, np.float32).reshape(-1, self.channels) * np.float32(gain)
                 file.write(_fixed_point(block, _BITS[self.subtype]) if self.subtype in _BITS else block)

@@ -15,6 +15,7 @@ from mvsd.scene import Scene
 from mvsd.streaming import take
 
 CORE_RATE = 16_000
+_MAX_CHANNELS = 64
 
 Waveform = TypeVar("Waveform", np.ndarray, torch.Tensor)
 """An array or a tensor; what comes back is of the same kind."""
@@ -92,7 +93,7 @@ class Blockwise(ABC):
 
         An array gives an array, a tensor a tensor on the same device (without a gradient), float32 in both cases.
         `seed` chooses among what the scene leaves open, `steps` defaults to the model's own. Raises MvsdError for
-        another shape, and for samples that are not finite.
+        another shape or kind of number, and for samples that are not finite.
         """
         if isinstance(waveform, torch.Tensor):
             array = self._convert(waveform.detach().cpu().numpy(), sample_rate, scene, seed, steps)
@@ -102,6 +103,16 @@ class Blockwise(ABC):
     def _convert(
         self, waveform: np.ndarray, sample_rate: int, scene: Scene | None, seed: int, steps: int | None
     ) -> np.ndarray:
+        if waveform.dtype.kind != "f":
+            raise MvsdError(
+                f"waveform is of {waveform.dtype}; floats in -1..1 are wanted (16 bit: divide by 32768)"
+            )
+        if waveform.ndim == 2 and len(waveform) > max(_MAX_CHANNELS, waveform.shape[1]):
+            raise MvsdError(
+                f"waveform has shape {waveform.shape}, {len(waveform)} channels; (C, T) is wanted: give its .T"
+            )
+        if scene is not None and not isinstance(scene, Scene):
+            raise MvsdError(f"scene is a {type(scene).__name__}; give mvsd.Scene.open(photo), or None")
         if waveform.ndim not in (1, 2) or not np.isfinite(waveform).all():
             raise MvsdError(
                 f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.audio import AudioReader, AudioWriter
@@ -23,7 +24,8 @@ class ConversionReport:
     """What was converted.
 
     Samples per channel, rate in Hz, channels, length in seconds, and the gain in dB that was applied to the whole
-    output: to keep the level that was asked for, and to keep it from clipping.
+    output: to keep the level that was asked for, and to keep it from clipping; `short_db` is by how much the second
+    kept it below the first.
     """
 
     num_samples: int
@@ -31,6 +33,7 @@ class ConversionReport:
     channels: int
     seconds: float
     gain_db: float
+    short_db: float = 0.0
 
 
 def convert_file(
@@ -42,6 +45,7 @@ def convert_file(
     seed: int = 0,
     steps: int | None = None,
     level: Level = "keep",
+    tail: float = 0.0,
     force: bool = False,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> ConversionReport:
@@ -49,7 +53,8 @@ def convert_file(
 
     `level` says what stays equal: "keep" the gain (the output is lowered only where it would clip), "peak" the largest
     sample, "lufs" the integrated loudness (ITU-R BS.1770-4). The gain, one for the whole file, is found while the
-    output waits in a temporary file, and where it would clip a lower one is taken; the report says which.
+    output waits in a temporary file, and where it would clip a lower one is taken; the report says which. `tail` adds
+    seconds of silence to the source, in which a room dies away.
 
     `progress` is called with the seconds done and the seconds in all (None while unknown). With `force` the
     output may be the source itself: it is replaced only when the whole conversion is on the disk.
@@ -62,7 +67,7 @@ def convert_file(
     with AudioReader(source_path) as reader:
         _require_other_file(Path(source_path), Path(output_path), force)
         rate, channels = reader.sample_rate, reader.channels
-        seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate
+        seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
         before, after = (level_meter(level, rate, channels) for _ in range(2))
         num_read = 0
 
@@ -72,8 +77,13 @@ def convert_file(
                 num_read += block.shape[1]
                 before.add(block)
                 yield block
+            silence = np.zeros((channels, round(tail * rate)), np.float32)
+            num_read += silence.shape[1]
+            yield silence
 
-        with AudioWriter(output_path, rate, channels, subtype=reader.subtype, force=force) as writer:
+        with AudioWriter(
+            output_path, rate, channels, subtype=reader.subtype, tags=reader.tags, force=force
+        ) as writer:
             for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
                 writer.write(block)
                 after.add(block)
@@ -81,8 +91,9 @@ def convert_file(
                     progress(writer.num_samples / rate, seconds_in_all)
             if writer.num_samples != num_read:
                 raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
-            writer.gain_db = level_gain_db(Path(source_path), level, before, after)
-    return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db)
+            writer.gain_db = wanted_db = level_gain_db(Path(source_path), level, before, after)
+    short_db = wanted_db - writer.gain_db
+    return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db, short_db)
 
 
 def level_gain_db(path: Path, level: Level, before: Meter, after: Meter) -> float:

@@ -56,7 +56,9 @@ def load_module(
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file; give a .safetensors file written by mvsd")
+        raise ModelFileError(
+            f"{path}: no such model file; give a .safetensors file written by mvsd, reverberator or dereverberator"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

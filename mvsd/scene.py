@@ -140,6 +140,9 @@ def _load_image(path: Path) -> NDArray[np.uint8]:
                 ) from error
 
 
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
+
+
 def _open_photo(path: Path, formats: tuple[str, ...]) -> Image.Image:
     """Reads the header only."""
     wanted = ", ".join(formats)
@@ -163,6 +166,10 @@ def _open_photo(path: Path, formats: tuple[str, ...]) -> Image.Image:
 def _what_came(path: Path, formats: tuple[str, ...]) -> str:
     if path.stat().st_size == 0:
         return "an empty file (0 bytes)"
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS:
+        return "a picture in HEIC, as phones take it; export it as JPEG"
     try:
         with Image.open(path) as other:
             return f"a picture in {other.format}" if other.format not in formats else "a damaged file"

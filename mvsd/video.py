@@ -65,6 +65,7 @@ class VideoReport:
     gain_db: float
     changes: tuple[float, ...]
     dropped: tuple[str, ...]
+    short_db: float = 0.0
 
 
 def convert_recording(
@@ -133,15 +134,16 @@ def convert_video(
             bar.heard(spool.num_samples / sound.sample_rate)
         if spool.num_samples != read.num_samples:
             raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
-        gain = 10 ** (level_gain_db(source, level, before, after) / 20)
-        gain = min(gain, 1 / max(spool.peak, 1e-9))
+        wanted_db = level_gain_db(source, level, before, after)
+        gain = min(10 ** (wanted_db / 20), 1 / max(spool.peak, 1e-9))
         with whole_file(output, VideoFileError) as temporary:
             _write(source, temporary, format_of(output), sound, spool, gain)
             _require_free(output, force)
     seconds, gain_db = spool.num_samples / sound.sample_rate, 20 * math.log10(gain)
     changes = [time for time in changes if time < seconds]
     rate, channels = sound.sample_rate, sound.channels
-    return VideoReport(seconds, rate, channels, codec, gain_db, tuple(changes), tuple(dropped))
+    short_db = wanted_db - gain_db
+    return VideoReport(seconds, rate, channels, codec, gain_db, tuple(changes), tuple(dropped), short_db)
 
 
 def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]:

@@ -54,6 +54,19 @@ def test_dereverb_with_and_without_a_photo(files: Path, tiny_models: Models) -> 
     assert not np.array_equal(sounds["photo"], sounds["none"])
 
 
+def test_a_folder_takes_the_recording_under_its_name_and_a_tail_lets_the_room_die_away(
+    files: Path, tiny_models: Models
+) -> None:
+    (files / "wet").mkdir()
+    command = ["reverb", files / "in.wav", "--scene", files / "room.jpg", "--model", tiny_models.reverberator]
+    assert run_here(*command, "-o", files / "wet").returncode == 0
+    assert run_here(*command, "-o", files / "long.wav", "--tail", 0.5).returncode == 0
+    short, long = (soundfile.read(files / name)[0] for name in ("wet/in.wav", "long.wav"))
+    assert len(long) == len(short) + 22_050
+    np.testing.assert_allclose(long[: len(short)], short, atol=1e-5)
+    assert np.abs(long[len(short) :]).max() > 1e-4  # the room is still heard there
+
+
 def test_a_depth_that_is_not_looked_at_is_said(files: Path, tiny_models: Models) -> None:
     np.save(files / "depth.npy", np.ones((48, 64), np.float32))
     command = ["dereverb", files / "in.wav", "--scene", files / "room.jpg", "--depth", files / "depth.npy"]

@@ -136,6 +136,64 @@ def test_a_device_that_is_not_there_is_one_line(files: Path) -> None:
     fails(files, *command, says="no cuda device.*--device auto", run=run_here)
 
 
+def test_a_model_for_the_other_direction_is_refused(files: Path, tiny_models: Models) -> None:
+    command = ["dereverb", files / "in.wav", "-o", files / "out.wav", "--model", tiny_models.reverberator]
+    fails(files, *command, says="it is a reverberator", run=run_here)
+    fails(
+        files,
+        "export",
+        "reverbrator",
+        "-o",
+        files / "a.onnx",
+        says="reverberator or dereverberator",
+        run=run_here,
+    )
+
+
+def test_several_recordings_are_a_folder(files: Path) -> None:
+    command = ["dereverb", files / "in.wav", files / "in.wav", "-o", files / "out"]
+    fails(files, *command, says="or the folder that holds them", status=2, run=run_here)
+
+
+@posix_only
+def test_a_pipe_is_not_read(files: Path) -> None:
+    os.mkfifo(files / "pipe")
+    fails(files, "dereverb", files / "pipe", "-o", files / "out.wav", says="a pipe or a device", run=run_here)
+    (files / "pipe").unlink()
+    fails(files, "dereverb", "-", "-o", files / "out.wav", says="a pipe or a device", run=run_here)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["simulate", "--photos", "x", "--population", "homes", "--out", "y"], "not for --photos"),
+        (
+            ["evaluate", "-o", "x", "--task", "dereverberation", "--data", "y", "--speakers", "z"],
+            "give that as well",
+        ),
+        (["inspect", "in.wav", "--model", "x"], "belong to a photo"),
+        (["inspect", "in.wav", "-o", "a.png"], "--out is a folder"),
+        (
+            ["reverb", "in.wav", "--scene", "room.jpg", "-o", "out.mp4", "--tail", 2],
+            "--tail is for sound files",
+        ),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    files: Path, options: list[object], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    fails(files, *options, says=says, status=2, run=run_here)
+
+
+def test_a_training_that_was_stopped_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvsd.training.validation.make_validation", lambda config: None)
+    for is_done, status in ((False, 130), (True, 0)):
+        monkeypatch.setattr("mvsd.training.loop.train", lambda *_, is_done=is_done, **__: is_done)
+        config = Path(__file__).parents[1] / "configs" / "v0.toml"
+        assert run_here("train", config).returncode == status
+
+
 # ------------------------------------------------------------------------------------------ bad outputs
 
 
@@ -143,7 +201,7 @@ def test_a_device_that_is_not_there_is_one_line(files: Path) -> None:
     ("out", "says"),
     [
         ("other.wav", "--force"),
-        ("folder", "folder"),
+        ("folder", r"folder.in\.wav.*--force"),
         ("nowhere/out.wav", "nowhere"),
         ("out.txt", r"\.wav"),
         ("out", "out"),
@@ -151,6 +209,7 @@ def test_a_device_that_is_not_there_is_one_line(files: Path) -> None:
 )
 def test_a_bad_output_is_one_line(files: Path, out: str, says: str) -> None:
     (files / "folder").mkdir()
+    write_wav(files / "folder" / "in.wav")
     write_wav(files / "other.wav")
     fails(files, "dereverb", files / "in.wav", "-o", files / out, says=says)
 

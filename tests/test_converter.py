@@ -429,3 +429,16 @@ def test_losses_of_speech_tell_level_and_what_was_added(monkeypatch: pytest.Monk
     assert louder["level"].item() == pytest.approx(np.log10(2) ** 2, abs=1e-3)
     assert louder["words"].item() < 0.01
     assert losses(full, narrow)["added"].item() > 2 * losses(narrow, full)["added"].item()
+
+
+@pytest.mark.parametrize(
+    ("waveform", "scene", "says"),
+    [
+        (np.zeros((48_000, 2), np.float32), None, "give its .T"),
+        (np.zeros(8000, np.int16), None, "divide by 32768"),
+        (np.zeros(8000, np.float32), "room.jpg", "mvsd.Scene.open"),
+    ],
+)
+def test_arrays_of_other_libraries_are_not_misread(waveform: np.ndarray, scene: Any, says: str) -> None:
+    with pytest.raises(MvsdError, match=says):
+        CONVERTERS["bridge"].convert(waveform, 16_000, scene)

@@ -86,6 +86,17 @@ def test_the_sample_format_stays(
         np.testing.assert_allclose(load_audio(tmp_path / output)[0], 0.5 * original, atol=tolerance)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_title_and_artist_stay(tmp_path: Path, suffix: str) -> None:
+    source, output = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    with soundfile.SoundFile(source, "w", 44_100, 1) as file:
+        file.title, file.artist = "A room", "Nobody"
+        file.write(0.1 * noise(8000, 1)[0])
+    convert_file(Gain(), source, output)
+    with soundfile.SoundFile(output) as file:
+        assert (file.title, file.artist) == ("A room", "Nobody")
+
+
 def test_a_converter_that_changes_nothing_returns_the_same_bits(tmp_path: Path) -> None:
     save_audio(tmp_path / "in.wav", noise(30_000, 12), 96_000, subtype="PCM_16")
     convert_file(Gain(1.0), tmp_path / "in.wav", tmp_path / "out.wav")

@@ -148,6 +148,8 @@ def test_a_fixed_point_file_never_clips_and_the_report_says_what_was_done(
     report, kept = convert(tmp_path, source, 2.0, level, "PCM_24")
     _, estimate = convert(tmp_path, source, 2.0, "keep", "FLOAT")
     assert np.abs(kept).max() <= 1
+    free, _ = convert(tmp_path, source, 2.0, level, "FLOAT")  # which never clips
+    assert free.short_db == 0 and report.short_db == pytest.approx(free.gain_db - report.gain_db, abs=1e-3)
     np.testing.assert_allclose(kept, 10 ** (report.gain_db / 20) * estimate, atol=2**-20)
     if level == "peak":
         assert np.abs(kept).max() == pytest.approx(np.abs(source).max(), abs=1e-5)

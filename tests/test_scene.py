@@ -378,3 +378,8 @@ def test_canvas_is_centred_and_undistorted(rows: int, columns: int, height: int,
     scale = min(height / rows, width / columns)
     assert abs(bottom - top - max(1, rows * scale)) <= 0.5 + 1e-9
     assert abs(right - left - max(1, columns * scale)) <= 0.5 + 1e-9
+
+
+def test_what_phones_take_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    refused(tmp_path / "a.heic", "HEIC, as phones take it; export it as JPEG")

@@ -75,7 +75,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _fail(str(error))
     except _UsageError as error:
         where = error.ctx.command_path if error.ctx else "mvsd"
-        return _fail(f"{error.format_message().rstrip('.')}; see {where} --help", error.exit_code)
+        message = error.format_message().rstrip(".")
+        if "unexpected extra argument" in message and where.split()[-1] in ("reverb", "dereverb", "transfer"):
+            message += "; one IN at a time, or the folder that holds them"
+        return _fail(f"{message}; see {where} --help", error.exit_code)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else str(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -26,6 +26,7 @@ from mvsd.cli.options import (
     Where,
     choose_device,
 )
+from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +87,13 @@ Shifts = Annotated[
 Level = Annotated[
     Keep, typer.Option(help="What stays equal: keep the gain, the highest peak, or the loudness in LUFS.")
 ]
+Tail = Annotated[
+    float,
+    typer.Option(min=0, max=30, metavar="SECONDS", help="Add silence to IN, in which the room dies away."),
+]
+StepsIn = Annotated[
+    int | None, typer.Option(min=1, help="Sampling steps into the new room; by default the model's.")
+]
 Check = Annotated[bool, typer.Option("--check", help="Warn if words or voice changed; needs the extra asr.")]
 Photo = Annotated[Path | None, typer.Option(metavar="PHOTO", help=SCENE_HELP)]
 
@@ -99,6 +107,7 @@ def reverb(
     dry: Dry = 0,
     rt60: Rt60 = None,
     low_gain: LowGain = None,
+    tail: Tail = 0,
     strength: Strength = 1,
     save_response: Annotated[
         Path | None, typer.Option(metavar="IR.wav", help="Also write the room's impulse response, 16 kHz.")
@@ -117,12 +126,14 @@ def reverb(
         _load("reverberator", model, device, low_gain_db=low_gain)  # a model that cannot be read says so once
         convert_folder(reverb, **locals())
         return
+    out = _file_in(out, source)
     from mvsd.amount import applied_room, reverberation
     from mvsd.responses import write_response
 
     if save_response is not None and save_response.resolve() == out.resolve():
         raise typer.BadParameter("--save-response and --out are the same file")
     require_scene(scene, out)
+    _require_sound(out, tail)
     _require_photo(scene, {"--depth": depth, "--save-response": save_response})
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
@@ -133,12 +144,17 @@ def reverb(
     if save_response is not None:
         # A model without a response says so here, before anything is written.
         response = applied_room(converter).response(room, seed=seed, steps=steps)
-    _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail}
+    _convert(converter, source, out, room, check=check, force=force, **how)
     if rt60 is not None and room is not None:
         _tell_rooms(converter, drawn, room, seed, steps)
     if save_response is not None and response is not None:
-        write_response(save_response, response, 16_000, force=force)
+        gain_db = write_response(save_response, response, 16_000, force=force)
         typer.echo(save_response)
+        if gain_db != 0:
+            typer.echo(
+                f"warning: {save_response} is lowered by {-gain_db:.1f} dB so as not to clip", err=True
+            )
 
 
 def dereverb(
@@ -165,6 +181,7 @@ def dereverb(
         _load("dereverberator", model, device, num_shifts=shifts)  # a model that cannot be read says so once
         convert_folder(dereverb, **locals())
         return
+    out = _file_in(out, source)
     from mvsd.amount import dereverberation
 
     _require_photo(scene, {"--depth": depth})
@@ -189,11 +206,13 @@ def transfer(
     dry: Dry = 0,
     rt60: Rt60 = None,
     low_gain: LowGain = None,
+    tail: Tail = 0,
     strength: Strength = 1,
     level: Level = Keep.keep,
     check: Check = False,
+    shifts: Shifts = None,
     seed: Seed = 0,
-    steps: Steps = None,
+    steps: StepsIn = None,
     device: Where = Device.auto,
     dereverberator: Model = None,
     reverberator: Model = None,
@@ -202,15 +221,19 @@ def transfer(
 ) -> None:
     """Move a recording from its room into the room on a photo."""
     if source.is_dir():
+        _load("dereverberator", dereverberator, device, num_shifts=shifts)  # what cannot be read says so once
+        _load("reverberator", reverberator, device, low_gain_db=low_gain)
         convert_folder(transfer, photo="target_scene", **locals())
         return
+    out = _file_in(out, source)
     from mvsd.amount import relocation
 
+    _require_sound(out, tail)
     require_usable(source, out, None, force)
     old, new = _open(source_scene), _open(target_scene)
     drawn = _load("reverberator", reverberator, device, low_gain_db=low_gain)
     converter = relocation(
-        _load("dereverberator", dereverberator, device),
+        _load("dereverberator", dereverberator, device, num_shifts=shifts),
         drawn,
         old,
         wet_db=wet,
@@ -218,7 +241,8 @@ def transfer(
         rt60=rt60,
         strength=strength,
     )
-    _convert(converter, source, out, new, seed=seed, steps=steps, level=level, check=check, force=force)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail}
+    _convert(converter, source, out, new, check=check, force=force, **how)
     if rt60 is not None:
         _tell_rooms(converter, drawn, new, seed, steps)
 
@@ -297,13 +321,29 @@ def example(
 def _load(name: str, model: Path | None, device: Device, **settings: Any) -> Converter:
     from mvsd.converter import load
 
-    return load(name if model is None else model, choose_device(device), **settings)
+    found = load(name if model is None else model, choose_device(device), **settings)
+    if name == "dereverberator" and found.generates_response:
+        raise MvsdError(f"{model} draws the response of a room: it is a reverberator; give a dereverberator")
+    return found
+
+
+def _file_in(out: Path, source: Path) -> Path:
+    """Where a recording goes: a folder stands for a file of its name in it."""
+    return out / source.name if out.is_dir() else out
 
 
 def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:
     from mvsd.scene import Scene
 
     return None if photo is None else Scene.open(photo, depth)
+
+
+def _require_sound(out: Path, tail: float) -> None:
+    """Raise for a tail where there are pictures, which it would outlast."""
+    from mvsd.container import is_container
+
+    if tail and is_container(out):
+        raise typer.BadParameter("--tail is for sound files; a video keeps its length")
 
 
 def _require_photo(scene: Path | None, options: dict[str, Path | None]) -> None:
@@ -342,6 +382,7 @@ def _convert(
     seed: int,
     steps: int | None,
     level: Keep,
+    tail: float = 0.0,
     check: bool,
     force: bool,
 ) -> None:
@@ -351,6 +392,6 @@ def _convert(
     found = Check()
     around = partial(Checked, check=found) if check else None
     options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "force": force}
-    convert(converter, source, out, scene, around=around, **options)
+    convert(converter, source, out, scene, around=around, tail=tail, **options)
     for warning in found.warnings() if check else ():
         typer.echo(f"warning: {out}: {warning}", err=True)

@@ -130,6 +130,8 @@ def evaluate(
         return
     if task is None or data is None:
         raise typer.BadParameter("--task and --data are needed, or --votes")
+    if speakers and speech is None:
+        raise typer.BadParameter("--speakers chooses among --speech; give that as well")
     from mvsd.evaluation.evaluate import evaluate as run
     from mvsd.evaluation.results import Results
     from mvsd.evaluation.settings import Settings

@@ -61,11 +61,16 @@ def inspect(
     force: Force = False,
 ) -> None:
     """Say what a recording, a photo or an impulse response tells of its room, as JSON and as a figure."""
+    from mvsd.figures import SUFFIXES
     from mvsd.inspection import inspect_photo
     from mvsd.report_figure import report_figure
 
     if depth is not None and kind not in (Kind.auto, Kind.photo):
         raise typer.BadParameter("--depth belongs to a photo")
+    if file.is_dir():
+        raise MvsdError(f"{file}: a folder; give one recording, photo or impulse response")
+    if out is not None and (out.is_file() or out.suffix.lower() in (*SUFFIXES, ".json")):
+        raise typer.BadParameter(f"--out is a folder; for one file there are --figure {out.name} and --json")
     outputs = _outputs(file, out, json_file, figure, force)
     scene, sound = _open(file, kind, depth)
     waveform = None
@@ -79,6 +84,8 @@ def inspect(
             )
     else:
         assert sound is not None
+        if model is not None or steps is not None:
+            raise typer.BadParameter(f"--model and --steps belong to a photo, and {file} is a sound")
         report, waveform = _inspect_sound(*sound, kind)
     report.facts["file"] = file.name
     _write(report, outputs, force)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Of the options, what an output does not depend on.
 _WITHOUT_INFLUENCE = ("check", "device")
+_HEARD_DB = 0.05
 
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> None:
@@ -44,8 +45,11 @@ def require_usable(source: Path, out: Path, response: Path | None, force: bool) 
 
 def require_scene(scene: Path | None, out: Path) -> None:
     """Raise for a conversion that needs a photo and has none; a video brings its own."""
-    from mvsd.container import is_video
+    from mvsd.audio_writer import container_of
+    from mvsd.container import is_container, is_video
 
+    if not is_container(out):
+        container_of(out)  # a suffix that nothing is written to says so
     if scene is None and not is_video(out):
         raise typer.BadParameter("--scene is missing: a photo of the room is needed, unless OUT is a video")
 
@@ -59,6 +63,7 @@ def convert(
     seed: int,
     steps: int | None,
     level: Level = "keep",
+    tail: float = 0.0,
     force: bool,
     around: Around | None = None,
 ) -> None:
@@ -66,6 +71,7 @@ def convert(
     from mvsd.video import VideoReport, convert_recording
 
     started = perf_counter()
+    length = {"tail": tail} if tail else {}  # which a video has not
     with progress_bar("converting") as progress:
         report = convert_recording(
             converter,
@@ -78,6 +84,7 @@ def convert(
             level=level,
             force=force,
             progress=progress,
+            **length,
         )
     seconds = perf_counter() - started
     factor = seconds / max(report.seconds, 1e-9)
@@ -92,6 +99,9 @@ def convert(
         typer.echo(f"warning: {out} is lowered by {-report.gain_db:.1f} dB so as not to clip", err=True)
     elif level != "keep":
         typer.echo(f"{out}: a gain of {report.gain_db:+.1f} dB for the level ({level})", err=True)
+        if report.short_db > _HEARD_DB:
+            stays = f"stays {report.short_db:.1f} dB below the {level} of IN so as not to clip"
+            typer.echo(f"warning: {out} {stays}; give a WAV of 32-bit float, or a softer IN", err=True)
 
 
 def convert_folder(
@@ -134,6 +144,10 @@ def convert_folder(
         typer.echo("what is done is kept; the same command goes on from here", err=True)
         raise
     _tell(report, out / RESULTS)
+    if options.get("check") and (num_kept := report.count("kept")):
+        typer.echo(
+            f"warning: {num_kept} files are kept and were not checked; --force converts them again", err=True
+        )
 
 
 @dataclass(frozen=True)

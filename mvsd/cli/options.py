@@ -37,7 +37,13 @@ Source = Annotated[
     Path, typer.Argument(metavar="IN", help="Recording of any rate and length, video, or folder of them.")
 ]
 Output = Annotated[
-    Path, typer.Option("--out", "-o", metavar="OUT", help="What to write, as long as IN to the sample.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="OUT",
+        help="What to write, as long as IN to the sample; a folder: by IN's name in it.",
+    ),
 ]
 Depth = Annotated[
     Path | None,

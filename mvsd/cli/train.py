@@ -60,6 +60,10 @@ def simulate(
 
     if (rooms is None) == (photos is None):
         raise typer.BadParameter("give --rooms N or --photos DIR, one of them")
+    if photos is not None and (population is not Population.mixed or image_scale != 1):
+        raise typer.BadParameter(
+            "--population and --image-scale are for rooms that are made up, not for --photos"
+        )
     if figure is not None:
         require_writable(figure, force=True)
     started = perf_counter()
@@ -106,7 +110,7 @@ def train(
     from mvsd.training.validation import make_validation
 
     folder = run or Path("runs") / resolved.run
-    run_training(
+    is_done = run_training(
         resolved,
         folder,
         validate=make_validation(resolved),
@@ -114,3 +118,5 @@ def train(
         progress=sys.stderr.isatty(),
     )
     typer.echo(folder)
+    if not is_done:
+        raise KeyboardInterrupt  # said, and with its status, as for every command

@@ -66,8 +66,8 @@ def train(
     figure: Figure | None = None,
     build: Callable[[TrainConfig], nn.Module] = build_mutual_learning,
     progress: bool = True,
-) -> None:
-    """Train until the budget is spent, or until SIGTERM or Ctrl-C; the same call resumes.
+) -> bool:
+    """Train until the budget is spent, or until SIGTERM or Ctrl-C, then False; the same call resumes.
 
     Into ``run_dir`` go config.json, log.csv, validation.csv, checkpoints/, examples/ and, with averaged
     weights, reverberator.safetensors and dereverberator.safetensors. On a CPU in float32 a resumed run equals
@@ -130,6 +130,7 @@ def train(
             report.after_step()
             show(schedule.progress(state.step, state.elapsed), state.step, terms)
         report.finish(stopped=stopping)
+    return not stopping
 
 
 def _start_accelerator(config: TrainConfig) -> Accelerator:
