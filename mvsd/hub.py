@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from mvsd.config import flatten, to_dict
 from mvsd.errors import DataError, ModelFileError
@@ -130,6 +129,7 @@ def save_pretrained(
     """
     if (Path(folder) / "log.csv").exists():
         raise DataError(f"{folder} holds a training run; give another folder for the model")
+    (Path(folder) / "README.md").unlink(missing_ok=True)  # the Hub's client keeps a card of before
     HubModel(model, run, license_id).save_pretrained(folder)
 
 
@@ -148,8 +148,7 @@ def find_model(name_or_path: str | Path, **options: Any) -> Path:
         return path
     try:
         return Path(hf_hub_download(path.as_posix(), MODEL_FILE, **options))
-    # Not there, not allowed, no network: OSError and ConnectionError are the roots of what the Hub raises.
-    except (OSError, EntryNotFoundError, HFValidationError) as error:
+    except Exception as error:  # not there, not allowed, no network: the Hub's client has many kinds of it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelFileError(
             f"{name_or_path}: no such folder or model file here, and the Hub did not give it ({reason})"

@@ -88,9 +88,10 @@ def load_module(
         TypeError,
         ArithmeticError,
         RuntimeError,
+        MemoryError,
         ConfigError,
     ) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelFileError(f"{path} cannot be read as a model: {reason}; get the file again") from error
     return module.eval()
 

@@ -108,13 +108,22 @@ class TestDownloadFile:
     def test_broken_connections_are_gone_on_with(self, server: Server, tmp_path: Path) -> None:
         server.breaks_after = 1_000_000
         assert download_file(server.url("/x.bin"), tmp_path / "x", sha256=SHA256) == SHA256
-        assert [start for _, start in server.requests] == [None, "bytes=1000000-", "bytes=2000000-"]
+        assert [start for _, start in server.requests] == [
+            None,
+            *(f"bytes={start}-" for start in (999_999, 1_999_998, 2_999_997)),
+        ]
 
     def test_same_call_goes_on(self, server: Server, tmp_path: Path) -> None:
         (tmp_path / "x.part").write_bytes(CONTENT[:10])
         (tmp_path / "x.part.tag").write_text('"first"')
         download_file(server.url("/x.bin"), tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == CONTENT and server.requests == [("/x.bin", "bytes=10-")]
+        assert (tmp_path / "x").read_bytes() == CONTENT and server.requests == [("/x.bin", "bytes=9-")]
+
+    def test_a_part_that_is_complete_is_taken(self, server: Server, tmp_path: Path) -> None:
+        (tmp_path / "x.part").write_bytes(CONTENT)
+        (tmp_path / "x.part.tag").write_text('"first"')
+        assert download_file(server.url("/x.bin"), tmp_path / "x") == SHA256
+        assert server.requests == [("/x.bin", f"bytes={len(CONTENT) - 1}-")]
 
     @pytest.mark.parametrize("change", ["tag", "no ranges", "too long", "no tag"])
     def test_starts_anew_where_it_must(self, server: Server, tmp_path: Path, change: str) -> None:
@@ -254,6 +263,16 @@ class TestDownloadBenchmark:
     def test_avspeech(self, published: Server, tmp_path: Path) -> None:
         download_benchmark("acoustic-avspeech", tmp_path / "out", accept_licence=True)
         assert len(open_dataset(tmp_path / "out", split="train")) == 47
+
+    def test_a_damaged_archive_does_not_stand_in_the_way(self, published: Server, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "metadata.zip").write_bytes(published.files["/ss/metadata.zip"][:-30])
+        with pytest.raises(DataError, match="delete it and download it again"):
+            download_benchmark("soundspaces-speech", out, ["metadata"], accept_licence=True)
+        (out / "metadata.zip").unlink()
+        download_benchmark("soundspaces-speech", out, ["metadata"], accept_licence=True)
+        assert json.loads((out / "checksums.json").read_text())["metadata.zip"]["unpacked"]
 
     def test_archive_that_changed(self, published: Server, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -63,6 +63,21 @@ def test_validation_is_logged_and_repeats(folder: Path, tmp_path: Path) -> None:
     assert {"dereverberator/si_sdr_db", "dereverberator/residual_drr_db_without_scene"} <= first.keys()
 
 
+def test_a_run_that_is_stopped_in_its_last_step_is_validated_when_it_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_at_once(accelerator: object, elapsed: float, requests: list[int]) -> tuple[float, bool]:
+        return elapsed, True
+
+    config = tiny_config(folder, "schedule.total_steps=1", "schedule.validate_every=5")
+    with monkeypatch.context() as patch:
+        patch.setattr("mvsd.training.loop._agree", stopped_at_once)
+        assert not train(config, tmp_path, validate=lambda *_: {"a": 1.0}, progress=False)
+    assert train(config, tmp_path, validate=lambda *_: {"a": 1.0}, progress=False)
+    with (tmp_path / "validation.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1"]
+
+
 def test_validation_measures_si_sdr_as_the_metric_does() -> None:
     estimate, target = torch.randn(2, 3, 4000, generator=torch.Generator().manual_seed(0))
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -195,6 +196,20 @@ def write_with_av(path: Path, codec: str, *, seconds: float, with_pictures: bool
             frame.sample_rate, frame.pts = RATE, start
             container.mux(sound.encode(frame))
         container.mux(sound.encode())
+
+
+def test_a_file_with_too_many_channels_is_not_for_the_page(tmp_path: Path) -> None:
+    path = save_audio_of(tmp_path / "wide.wav", 255, 384_000)
+    with pytest.raises(MvsdError, match="255 channels.* is too much for this page"):
+        describe_source(path, Limits(megabytes=1, seconds=20))
+
+
+def save_audio_of(path: Path, channels: int, rate: int) -> Path:
+    """3 s of silence in 8 bits."""
+    with soundfile.SoundFile(path, "w", rate, channels, "PCM_U8") as file:
+        for _ in range(30):
+            file.write(np.zeros((rate // 10, channels), np.float32))
+    return path
 
 
 def test_the_limit_counts_what_a_video_makes_of_its_sound(tmp_path: Path) -> None:
@@ -417,3 +432,15 @@ def test_settings_from_the_page() -> None:
     assert both.room and both.old_room
     with pytest.raises(MvsdError, match="no voice yet"):
         Inputs.settings("reverb", None, *values[1:])
+
+
+def test_addresses_are_not_fetched_for_a_visitor() -> None:
+    gradio = pytest.importorskip("gradio")
+    from gradio import processing_utils
+
+    from mvsd.web.app import _only_uploads
+
+    fetch = processing_utils.async_ssrf_protected_download
+    with _only_uploads(), pytest.raises(gradio.Error, match="only uploaded files"):
+        asyncio.run(processing_utils.async_ssrf_protected_download("http://example.org/huge", "."))
+    assert processing_utils.async_ssrf_protected_download is fetch

@@ -138,10 +138,10 @@ def download_benchmark(
         if not known.get("unpacked"):
             url = f"{benchmark.address}/{archive.name}"
             known = {"url": url, **_bring(url, archive, known.get("sha256", ""), progress)}
-            _write_checksum(folder, archive.name, known)
             below = None if benchmark.anchors else part
             with progress(f"unpacking {archive.name}") as report:
                 unpack(archive, folder, benchmark.anchors or (part,), below=below, progress=report)
+            # Only now it is known to be whole: the sum of a damaged copy would refuse every good one.
             _write_checksum(folder, archive.name, {**known, "unpacked": True})
         archives.append(archive)
     return archives

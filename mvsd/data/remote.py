@@ -6,8 +6,10 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import ssl
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -26,6 +28,7 @@ _TIMEOUT = 60.0  # seconds without a byte
 _GONE = (401, 403, 404, 410)  # object storage says 403 for what it does not have
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_SHARDS = 100_000
+_FORGOTTEN_SECONDS = 86_400.0
 
 
 class _InterruptedError(Exception):
@@ -89,7 +92,10 @@ def download_file(url: str, path: Path, *, sha256: str = "", progress: Progress 
 def _continue_download(url: str, partial: Path, progress: Progress | None) -> None:
     """Append what is missing; start anew where the server's file is another one."""
     validator = _validator_path(partial)
-    start = partial.stat().st_size if partial.exists() and validator.exists() else 0
+    size = partial.stat().st_size if partial.exists() and validator.exists() else 0
+    start = max(
+        0, size - 1
+    )  # the last byte again: of a part that is complete nothing else could be asked for
     headers = {"User-Agent": "mvsd", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": validator.read_text()}
@@ -190,7 +196,14 @@ def _delete_oldest(folder: Path, keep: Path) -> None:
     if not re.fullmatch(r"\d+(\.\d+)?", setting):
         raise ConfigError(f"MVSD_CACHE_GB is {setting!r}; a number of gigabytes is wanted")
     limit = float(setting) * 1e9
-    facts = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]
+    facts = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process tidies up as well
+            status = path.stat()
+            if path.is_file():
+                facts.append((status, path))
+            elif path.name.startswith(".") and time.time() - status.st_mtime > _FORGOTTEN_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)  # of a process that was killed
     total = sum(status.st_size for status, _ in facts)
     for status, path in sorted(facts, key=lambda fact: fact[0].st_mtime):
         if total > limit and path != keep:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mvsd.config import require
 
+_MAX_BLOCKS = 64  # a file from a stranger must not make us build for ever
 _GROUPS = 8  # of channels that are normalised together
 
 
@@ -35,8 +36,10 @@ class UNetConfig:
             f"a U-Net's channels are {list(self.channels)}; multiples of {_GROUPS} are wanted",
         )
         require(
-            self.num_blocks >= 1 and self.num_heads >= 1 and self.channels[-1] % self.num_heads == 0,
-            f"a U-Net's num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 or more of both are wanted, "
+            1 <= self.num_blocks <= _MAX_BLOCKS
+            and self.num_heads >= 1
+            and self.channels[-1] % self.num_heads == 0,
+            f"a U-Net's num_blocks is {self.num_blocks}, num_heads {self.num_heads}; 1 to {_MAX_BLOCKS} are wanted, "
             f"and heads that divide the {self.channels[-1]} channels of the last level",
         )
 

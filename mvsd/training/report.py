@@ -44,7 +44,6 @@ class Reporter:
         self.config, self.run_dir, self.accelerator, self.state = config, run_dir, accelerator, state
         self.mixer, self.validate, self.figure = mixer, validate, figure
         self.log = RunLog(run_dir, state.step) if accelerator.is_main_process else None
-        self.validated_step = state.step
 
     def before_first_step(self) -> None:
         """Validate the weights that a run starts from; what it makes of them is read beside that."""
@@ -69,7 +68,7 @@ class Reporter:
         """Leave everything ready for use, and for going on."""
         if self.state.sums and not stopped:
             self._log_terms()
-        if self.validated_step != self.state.step and not stopped:
+        if self.state.validated_step != self.state.step and not stopped:
             self._validate()
         self._checkpoint()
         self._export()
@@ -103,7 +102,7 @@ class Reporter:
 
     def _validate(self) -> None:
         state = self.state
-        self.validated_step = state.step
+        state.validated_step = state.step
         if self.validate is not None and self.log is not None and self.config.schedule.validate_every:
             figures = self.validate(state.reverberator.module, state.dereverberator.module, state.step)
             self.log.validate({"step": state.step, "elapsed": state.elapsed, **figures})

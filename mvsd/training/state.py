@@ -33,6 +33,7 @@ class TrainState:
     num_skipped: int = 0
     interval_start: float = 0.0
     interval_rows: int = 0
+    validated_step: int = -1
     sums: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -47,8 +48,8 @@ class TrainState:
     @property
     def facts(self) -> dict[str, Any]:
         """What is no tensor, by name."""
-        names = ("step", "elapsed", "num_updates", "num_skipped", "interval_start", "interval_rows", "sums")
-        return {name: getattr(self, name) for name in names}
+        names = ("step", "elapsed", "num_updates", "num_skipped", "interval_start", "interval_rows")
+        return {name: getattr(self, name) for name in (*names, "validated_step", "sums")}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
@@ -60,7 +61,7 @@ class TrainState:
         if path is not None:
             facts = load_checkpoint(path, self.modules, self.optimizer)
             for name in self.facts:
-                setattr(self, name, facts[name])
+                setattr(self, name, facts.get(name, getattr(self, name)))
 
     def add(self, terms: dict[str, float], num_rows: int) -> None:
         """Add the terms of one step to those of the interval."""

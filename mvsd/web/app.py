@@ -56,11 +56,29 @@ def serving(
             from mvsd.web.page import build_page
 
             page = build_page(models, limits, root)
-            try:
-                _launch(page, host, port, limits, open_browser)
-                yield str(page.local_url)
-            finally:
-                page.close(verbose=False)
+            with _only_uploads():
+                try:
+                    _launch(page, host, port, limits, open_browser)
+                    yield str(page.local_url)
+                finally:
+                    page.close(verbose=False)
+
+
+@contextmanager
+def _only_uploads() -> Iterator[None]:
+    """Gradio fetches addresses that it is given in place of a file, of any size; the page takes none."""
+    import gradio
+    from gradio import processing_utils
+
+    async def refuse(*_: object, **__: object) -> str:
+        raise gradio.Error("only uploaded files are taken", print_exception=False)
+
+    fetch = processing_utils.async_ssrf_protected_download
+    processing_utils.async_ssrf_protected_download = refuse
+    try:
+        yield
+    finally:
+        processing_utils.async_ssrf_protected_download = fetch
 
 
 def _launch(page: Any, host: str, port: int, limits: Limits, open_browser: bool) -> None:

@@ -155,11 +155,12 @@ def _photo(label: str, name: str, visitors: Visitors) -> tuple[Any, Any]:
         height=200,
         buttons=[],
         elem_id=name,
+        image_mode=None,  # as it was uploaded
     )
     # Gradio would open the photo before we do, and fail in its own words.
     photo.preprocess = lambda payload: None if payload is None else payload.path
     note = gr.HTML("", elem_id=f"{name}-note")
-    _check_uploads(describe_photo, visitors, photo, note)
+    _check_uploads(describe_photo, visitors, photo, note, keep=lambda path: path)
     return photo, note
 
 
@@ -209,17 +210,23 @@ def _check_uploads(
     note: Any,
     nothing: str = "",
     other: Any = None,
+    keep: Callable[[str | None], Any] | None = None,
 ) -> None:
-    """Say at once what was uploaded, or why it cannot be used, and then take it away; `nothing` is said of nothing."""
+    """Say at once what was uploaded, or why it cannot be used, and then take it away; `nothing` is said of nothing.
+
+    `keep` gives what the component holds on to: by default an update without a change, for which Gradio makes the
+    visitor's component anew, without what was set on it.
+    """
     import gradio as gr
 
     others = [] if other is None else [other]
+    keep = keep or (lambda _: gr.skip())
 
     def check(path: str | None) -> list[Any]:
         if path is None:
-            return [gr.skip(), nothing, *(gr.skip() for _ in others)]
+            return [keep(None), nothing, *(gr.skip() for _ in others)]
         try:
-            return [gr.skip(), note_html(describe(Path(path))), *(None for _ in others)]
+            return [keep(path), note_html(describe(Path(path))), *(None for _ in others)]
         except MvsdError as error:
             return [None, note_html(visitors.plain(error), is_bad=True), *(gr.skip() for _ in others)]
 

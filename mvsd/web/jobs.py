@@ -37,6 +37,7 @@ _WHERE: dict[Task, str] = {
     "dereverb": "out-of-the-room",
     "transfer": "in-the-new-room",
 }
+_MAX_VALUES = 2**28  # samples of all channels: 1 GiB on the disk while it is converted
 _LAST_FRAME_SECONDS = 2.0  # by which a container may be longer than its sound
 _NO_ROOM = "no room to go to; take or choose a photo of one, or pick a sample room"
 
@@ -178,6 +179,11 @@ def describe_source(path: Path, limits: Limits) -> str:
             raise MvsdError(
                 f"{path.name} is longer than the {limits.seconds:g} s that this page takes;"
                 " the command line takes any length"
+            )
+        if seconds * sound.sample_rate * sound.channels > _MAX_VALUES:
+            raise MvsdError(
+                f"{path.name} ({_format(sound.sample_rate, sound.channels)}) is too much for this page;"
+                " the command line takes it"
             )
         what = "video, " if has_pictures(path) else ""
         return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
