@@ -130,23 +130,21 @@ def evaluate(
         return
     if task is None or data is None:
         raise typer.BadParameter("--task and --data are needed, or --votes")
-    if speakers and speech is None:
-        raise typer.BadParameter("--speakers chooses among --speech; give that as well")
     from mvsd.evaluation.evaluate import evaluate as run
     from mvsd.evaluation.results import Results
     from mvsd.evaluation.settings import Settings
 
-    # Torch is imported where it is needed, in the processes that compute.
-    where: dict[str, Any] = {"steps": steps}
-    where["device"] = "cpu" if device is Device.cpu else choose_device(device)
+    name = "cpu" if device is Device.cpu else choose_device(device)  # that imports torch
     settings = Settings(
         task=task.value,
         data=data,
-        systems=_systems(task.value, system or [], references, constant or development, where),
+        systems=_systems(
+            task.value, system or [], references, constant or development, {"steps": steps, "device": name}
+        ),
         split=split,
         protocol=protocol.value,
         limit=limit,
-        speech="" if speech is None else str(speech),
+        speech=_speech_folder(speech, speakers),
         speakers=tuple(speakers or ()),
         cache=str(cache),
         seconds=seconds,
@@ -161,6 +159,12 @@ def evaluate(
     _tell_failures(results)
     if page is not None:
         _write_page(results, out, page, scenes, jobs)
+
+
+def _speech_folder(speech: Path | None, speakers: list[str] | None) -> str:
+    if speakers and speech is None:
+        raise typer.BadParameter("--speakers chooses among --speech; give that as well")
+    return "" if speech is None else str(speech)
 
 
 def _systems(

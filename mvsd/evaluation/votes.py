@@ -72,13 +72,13 @@ class ListeningTest:
         Raises DataError where it is missing or something else.
         """
         path = Path(folder) / KEY_FILE
-        if votes is not None:
-            old = _old_key(path, _read_json(Path(votes), _VOTES_FORMAT).get("test"))
-            path = old if old.is_file() else path
         if not path.is_file():
             raise DataError(
                 f"{path} is not there; votes belong to the --out folder of the page they were made on"
             )
+        if votes is not None:
+            old = _old_key(path, _read_json(Path(votes), _VOTES_FORMAT).get("test"))
+            path = old if old.is_file() else path
         try:
             record = _read_json(path, _KEY_FORMAT)
             trials = tuple(
