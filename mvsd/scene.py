@@ -22,6 +22,7 @@ MIN_SIDE = 16  # pixels; less than this shows no room
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8.0  # a full-circle panorama has 2 to 4
 LOADED_SIDE = 1024  # pixels; larger photos are shrunk to this on loading
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)
 CANVAS = (4, 96, 192)  # channels, rows and columns of the least that a network sees
@@ -138,9 +139,6 @@ def _load_image(path: Path) -> NDArray[np.uint8]:
                 raise PhotoError(
                     f"{path}: truncated or damaged {photo.format} ({error}); save it again"
                 ) from error
-
-
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 
 
 def _open_photo(path: Path, formats: tuple[str, ...]) -> Image.Image:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvsd.cli.jobs import convert, convert_folder, require_scene, require_usable
+from mvsd.cli.jobs import convert, convert_folder, require_scene, require_usable, tell_lowered
 from mvsd.cli.options import (
     PHOTO_HELP,
     SCENE_HELP,
@@ -151,10 +151,7 @@ def reverb(
     if save_response is not None and response is not None:
         gain_db = write_response(save_response, response, 16_000, force=force)
         typer.echo(save_response)
-        if gain_db != 0:
-            typer.echo(
-                f"warning: {save_response} is lowered by {-gain_db:.1f} dB so as not to clip", err=True
-            )
+        tell_lowered(save_response, gain_db)
 
 
 def dereverb(
@@ -293,8 +290,7 @@ def response(
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
         gain_db = write_response(path, rir, rate, subtype=subtype, force=force)
         typer.echo(f"{path}: seed {own_seed}, {describe_response(rir, rate)}")
-        if gain_db != 0:
-            typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
+        tell_lowered(path, gain_db)
         written[f"seed {own_seed}"] = rir
     if figure is not None:
         response_figure(written, rate, figure, force=force)

@@ -95,13 +95,19 @@ def convert(
             typer.echo(f"{out}: the room changes at {times} s", err=True)
         for stream in report.dropped:
             typer.echo(f"warning: {out} cannot hold {stream}; it is left out", err=True)
-    if level == "keep" and report.gain_db != 0:
-        typer.echo(f"warning: {out} is lowered by {-report.gain_db:.1f} dB so as not to clip", err=True)
-    elif level != "keep":
+    if level == "keep":
+        tell_lowered(out, report.gain_db)
+    else:
         typer.echo(f"{out}: a gain of {report.gain_db:+.1f} dB for the level ({level})", err=True)
         if report.short_db > _HEARD_DB:
             stays = f"stays {report.short_db:.1f} dB below the {level} of IN so as not to clip"
             typer.echo(f"warning: {out} {stays}; give a WAV of 32-bit float, or a softer IN", err=True)
+
+
+def tell_lowered(path: Path, gain_db: float) -> None:
+    """Say so where a file could not be written as loud as it was."""
+    if gain_db != 0:
+        typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
 
 
 def convert_folder(

@@ -152,8 +152,7 @@ def _check_shards(path: str | Path, split: str, report: DatasetReport) -> _Split
     size = sum(file.stat().st_size for file in copies)
     report.facts.append(("shards", f"{len(shards.paths):,}, {_bytes(size)} on this machine"))
     report.facts.append(("examples", f"{len(shards):,}"))
-    repeated = [key for key, count in Counter(shards.keys).items() if count > 1]
-    if repeated:
+    if repeated := shards.repeated_keys:
         report.missing.append(
             f"names for all: {len(repeated)} keys occur more than once, {repeated[0]} first"
         )

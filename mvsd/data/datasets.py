@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -61,8 +60,7 @@ def require_no_split(path: str | Path, split: str) -> None:
 
 def _unique(shards: Shards, path: str | Path) -> Shards:
     """Raises DataError for shards of which two examples have one key."""
-    repeated = [key for key, count in Counter(shards.keys).items() if count > 1]
-    if repeated:
+    if repeated := shards.repeated_keys:
         raise DataError(
             f"{path}: {len(repeated)} keys occur more than once, {repeated[0]} first; keep each set of examples in a "
             "folder of its own"

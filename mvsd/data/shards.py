@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,11 @@ class Shards(Examples):
     def keys(self) -> list[str]:
         """Keys in the order of the examples."""
         return [entry.key for entry in self._entries]
+
+    @property
+    def repeated_keys(self) -> list[str]:
+        """Keys that more than one example has."""
+        return [key for key, count in Counter(self.keys).items() if count > 1]
 
     def __len__(self) -> int:
         return len(self._entries)

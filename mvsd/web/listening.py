@@ -87,9 +87,8 @@ def prepare_listening(before: Path, after: Path, folder: Path) -> Listening:
     """
     rate = min(MAX_RATE, *(_rate(path) for path in (before, after)))
     source, estimate = (_load(path, rate) for path in (before, after))
-    estimate = estimate[
-        :, : source.shape[1]
-    ]  # some codecs add to the end, and what they leave out is silence
+    # Some codecs add to the end; what they leave out is silence.
+    estimate = estimate[:, : source.shape[1]]
     estimate = np.pad(estimate, ((0, 0), (0, source.shape[1] - estimate.shape[1])))
     change_db = _loudness_change_db(source, estimate, rate)
     pair = [source, estimate * np.float32(10 ** ((change_db or 0.0) / 20))]
