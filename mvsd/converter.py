@@ -71,7 +71,7 @@ class Converter(nn.Module, Blockwise):
         converter generates a response), tokens of `scene_encoder`, diffusion time (B,) in 0..1, seeds (B,) int64.
         "diffusion" is MVSD's L_d, "style" its L_sty (on magnitudes). Of generated speech, "different" and "added" are
         what the ear makes of the error (`mvsd.auditory`), "words" what it does to them (`mvsd.intelligibility`);
-        neither hears the level of the whole, of which "level" is the squared error, in units of 20 dB.
+        neither hears levels, of which "level" is the squared error, of pieces of 64 ms, in units of 20 dB.
         """
         level = _level(source)
         condition = self._condition(source / level, tokens)
@@ -86,7 +86,7 @@ class Converter(nn.Module, Blockwise):
             estimate = self.spectrogram.decode(denoised, target.shape[-1])
             losses["different"], losses["added"] = self.auditory(estimate, target / level)
             losses["words"] = self.intelligibility(estimate, target / level)
-            losses["level"] = (_level(estimate) / _level(target / level)).log10().square()[:, 0]
+            losses["level"] = _level_error(estimate, target / level)
         return losses
 
     def envelope_loss(self, rir: Tensor, tokens: Tensor) -> Tensor:
@@ -335,6 +335,20 @@ def seeded_noise(seeds: Tensor, shape: tuple[int, ...] | torch.Size, device: tor
 def _level(waveform: Tensor) -> Tensor:
     """Root mean square (B, 1) of (B, T), kept from zero."""
     return waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+
+
+def _level_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """Mean square (B,) of the error of the level of pieces of 64 ms, in units of 20 dB: (B, T), (B, T) -> (B,).
+
+    Of the target's pieces those within 25 dB of its loudest count.
+    """
+    size = min(1024, target.shape[-1])
+    powers = [waveform.unfold(-1, size, size // 2).square().mean(-1) for waveform in (estimate, target)]
+    loudest = powers[1].amax(-1, keepdim=True).clamp(min=1e-10)
+    counts = (powers[1] >= 10**-2.5 * loudest).float()
+    found, wanted = (power + 1e-4 * loudest for power in powers)  # what is missing is not infinitely so
+    error = 0.5 * (found / wanted).log10()
+    return (counts * error.square()).sum(-1) / counts.sum(-1).clamp(min=1)
 
 
 def _late(rir: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -154,6 +156,23 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Freshly started processes of one thread each, which end when this one does.
+
+    Raises MvsdError when one of them dies. Whoever stops early does not wait for what has been begun.
+    """
+    spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
+    with environment(ONE_THREAD), ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent) as executor:
+        try:
+            yield executor
+        except BaseException as error:
+            executor.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise MvsdError(DIED) from error
+            raise
 
 
 @contextmanager

@@ -428,6 +428,10 @@ def test_losses_of_speech_tell_level_and_what_was_added(monkeypatch: pytest.Monk
     louder = losses(2 * full, full)
     assert louder["level"].item() == pytest.approx(np.log10(2) ** 2, abs=1e-3)
     assert louder["words"].item() < 0.01
+    gain_db = torch.where(torch.arange(48_000) < 24_000, 0.0, 10.0)
+    swelling = full * 10 ** (gain_db / 20)
+    assert losses(swelling, full)["level"].item() == pytest.approx(0.5 * 0.5**2, rel=0.4)
+    assert losses(0 * full, full)["level"].isfinite()
     assert losses(full, narrow)["added"].item() > 2 * losses(narrow, full)["added"].item()
 
 

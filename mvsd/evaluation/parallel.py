@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mvsd.errors import DataError, MvsdError
 from mvsd.whole_file import whole_file
-from mvsd.workers import DIED, ONE_THREAD, end_with_parent, environment
+from mvsd.workers import process_pool
 
 Result = TypeVar("Result")
 
@@ -25,20 +23,12 @@ def computed(
         return
     if not indices:
         return
-    spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
-    jobs = min(jobs, len(indices))
-    pool = ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent)
-    with environment(ONE_THREAD), pool as executor:
+    with process_pool(min(jobs, len(indices))) as executor:
         running: dict[Future[Result], int] = {
             executor.submit(_portable, function, index, *arguments): index for index in indices
         }
-        try:
-            for future in as_completed(running):
-                yield running.pop(future), future.result()
-        except BrokenProcessPool as error:
-            raise MvsdError(DIED) from error
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(running):
+            yield running.pop(future), future.result()
 
 
 def write_whole(path: Path, text: str) -> None:

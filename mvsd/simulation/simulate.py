@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +16,7 @@ import numpy as np
 from mvsd.acoustics import c50_db, decay_time, drr_db
 from mvsd.data.example import Example
 from mvsd.data.shards import write_shards
-from mvsd.errors import ConfigError, MvsdError, NotMeasurable
+from mvsd.errors import ConfigError, NotMeasurable
 from mvsd.scene import Scene
 from mvsd.simulation.materials import BANDS_HZ
 from mvsd.simulation.photographed import find_photographed, open_photographed, photographed_room
@@ -27,7 +24,7 @@ from mvsd.simulation.picture import PANORAMA_PIXELS, PHOTO_PIXELS, load_mitsuba,
 from mvsd.simulation.rooms import Room, sample_room
 from mvsd.simulation.roomtypes import POPULATIONS
 from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
-from mvsd.workers import DIED, ONE_THREAD, end_with_parent, environment
+from mvsd.workers import process_pool
 
 ROOMS_PER_SHARD = 250
 SHORTEST_RT60, LONGEST_RT60 = 0.08, 2.5
@@ -169,15 +166,8 @@ def _workers(
     if jobs == 1:
         yield map
         return
-    spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
-    pool = ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent)
-    with environment(ONE_THREAD), pool as executor:
-        try:
-            yield lambda make, indices: executor.map(make, indices, chunksize=2)
-        except BrokenProcessPool as error:
-            raise MvsdError(DIED) from error
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+    with process_pool(jobs) as executor:
+        yield lambda make, indices: executor.map(make, indices, chunksize=2)
 
 
 def simulate_room(

@@ -4,7 +4,8 @@ pyroomacoustics' engine finds the specular reflections up to ``IMAGE_ORDER`` and
 else, per octave band, among the walls and the solid furniture. We assemble the response from these ourselves,
 relative to the direct sound, so that the direct sound is an exact unit impulse at sample 0. Windows, doors, curtains
 and rugs change the coefficients of the wall they are on in proportion to their area; things that sound passes through
-or around (chairs, tables, the speaker's body) add their absorption and scattering to the floor.
+or around (chairs, tables, the speaker's body) add their absorption and scattering to the floor and the walls in front
+of which they stand, in proportion to these areas: all on the floor, they would leave sound between the walls alone.
 
 Sound levels: an image source at distance d has the amplitude damping / d, a histogram entry the energy
 amplitude ** 2, both per band (Schroeder, "Physically based real-time auralization", 2011, section 5.4).
@@ -26,10 +27,11 @@ SAMPLE_RATE = 16_000
 NUM_SAMPLES = 24_576
 SPEED_OF_SOUND = 343.0
 IMAGE_ORDER = 3
-NUM_RAYS = 1200
+NUM_RAYS = 2500
 RECEIVER_RADIUS = 0.5
 BIN_SECONDS = 0.002
-RAY_ENERGY_FLOOR = 1e-6
+RAY_ENERGY_FLOOR = 5e-10
+"""Where a ray is given up; each begins with 2 / NUM_RAYS, so its decay is followed for 62 dB."""
 
 AIR_ABSORPTION = np.array([0.1, 0.3, 0.6, 1.0, 1.9, 5.8, 20.3]) * 1e-3
 """Energy attenuation per metre at 20 degrees and 30-50 % humidity, the table of pyroomacoustics."""
@@ -113,12 +115,10 @@ def _build_engine(room: Room) -> tuple[Any, list[Any]]:
 
     reflex = _walls_at_reflex_corners(room.outline)
     loose = [part for piece in (*room.furniture, room.person) if not piece.blocks for part in piece.parts]
+    furnished = sum(surface.area for surface in room.surfaces if surface.name != "ceiling")
     for index, surface in enumerate(room.surfaces):
-        add(
-            surface.corners,
-            *_effective(surface, loose if surface.name == "floor" else []),
-            index - 2 in reflex,
-        )
+        share = surface.area / furnished if surface.name != "ceiling" else 0.0
+        add(surface.corners, *_effective(surface, loose, share), index - 2 in reflex)
     for piece in room.furniture:
         if piece.blocks:
             coefficients = _average(list(piece.parts))
@@ -132,12 +132,12 @@ def _build_engine(room: Room) -> tuple[Any, list[Any]]:
     return engine, walls
 
 
-def _effective(surface: Surface, loose: list[Box]) -> tuple[np.ndarray, np.ndarray]:
-    """Absorption and scattering (7,) of a surface with its patches, and on the floor with loose furniture."""
+def _effective(surface: Surface, loose: list[Box], share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Absorption and scattering (7,) of a surface with its patches and a share of the loose furniture."""
     base = MATERIALS[surface.material]
     bare = max(surface.area - sum(patch.area for patch in surface.patches), 0.0)
     entries = [(bare, base), *((patch.area, MATERIALS[patch.material]) for patch in surface.patches)]
-    extra = [(part.surface_area, MATERIALS[part.material]) for part in loose]
+    extra = [(share * part.surface_area, MATERIALS[part.material]) for part in loose]
     absorbing = sum(area * np.array(material.absorption) for area, material in entries + extra)
     scattering = sum(area * material.scattering for area, material in entries + extra)
     total = sum(area for area, _ in entries)
@@ -299,25 +299,25 @@ def _diffuse(
 def _extend(energy: np.ndarray) -> np.ndarray:
     """Let each band decay on at its late rate where the rays were given up: (7, bins) -> (7, bins up to the end).
 
-    The rate is that of the last quarter of the bins in which rays arrived without a gap.
+    The rate is that of the last quarter of what arrived without a gap of 10 ms; a shorter one is chance.
     """
     num_bins = int(np.ceil(NUM_SAMPLES / SAMPLE_RATE / BIN_SECONDS)) + 50
     extended = np.zeros((len(energy), num_bins))
-    for band, levels in enumerate(energy):
+    for band, levels in enumerate(energy[:, :num_bins]):
         arrived = np.flatnonzero(levels > 0)
-        if len(arrived) < 8:
+        if not len(arrived):
             continue
         first = arrived[0]
-        gaps = np.flatnonzero(levels[first:] <= levels.max() * 1e-6)
-        last = min(first + (gaps[0] if len(gaps) else len(levels)), len(levels), num_bins)
-        start = last - max(4, (last - first) // 4)
-        bins = np.arange(max(start, first), last)
-        extended[band, :last] = levels[:last]
-        if len(bins) < 2:
+        blocks = levels[first : first + (len(levels) - first) // 5 * 5].reshape(-1, 5).mean(axis=1)
+        gaps = np.flatnonzero(blocks <= blocks.max(initial=0) * 1e-6)
+        num_blocks = gaps[0] if len(gaps) else len(blocks)
+        late = np.arange(max(num_blocks - max(3, num_blocks // 4), 0), num_blocks)
+        if len(late) < 2:
             continue
-        slope, offset = np.polyfit(bins, np.log(levels[bins]), 1)
-        beyond = np.arange(last, num_bins)
-        extended[band, last:] = np.exp(offset + min(slope, -0.005) * beyond)
+        last = first + 5 * num_blocks
+        slope, offset = np.polyfit(first + 5 * late + 2, np.log(blocks[late]), 1)
+        extended[band, :last] = levels[:last]
+        extended[band, last:] = np.exp(offset + min(slope, -0.005) * np.arange(last, num_bins))
     return extended
 
 
