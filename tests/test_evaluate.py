@@ -244,11 +244,18 @@ def test_a_key_cannot_leave_the_folder(tmp_path: Path, data: Path) -> None:
 
 
 def test_what_a_system_may_be(tmp_path: Path, tiny_models: Any, code: Path) -> None:
+    from mvsd.converter import Converter
+
     def parse(text: str) -> Any:
         return parse_system(text, "dereverberation", steps=3)
 
     assert parse("dereverberator") == Model("dereverberator", "dereverberator", steps=3)
     assert parse(f"a={tiny_models.dereverberator}").name == "a"
+    Converter.load(tiny_models.dereverberator).save_pretrained(tmp_path / "saved")
+    assert parse(f"{tmp_path / 'saved'}") == Model(
+        "saved", str(tmp_path / "saved" / "model.safetensors"), steps=3
+    )
+    assert isinstance(parse(f"{tmp_path}"), Processed)
     assert parse("m=damper:Damper") == Model("m", "damper:Damper", steps=3)
     assert parse("damper:Damper").name == "damper:Damper"
     for text, says in (

@@ -23,6 +23,7 @@ from mvsd.data.example import Example
 from mvsd.errors import DataError, MissingExtraError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip
 from mvsd.evaluation.metrics import Task
+from mvsd.hub import find_model
 from mvsd.shipped import SHIPPED, shipped_weights
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def references(task: Task, constant: tuple[float, float] = PUBLISHED_ROOM) -> tu
 def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | None = None) -> System:
     """A system from NAME=WHAT or WHAT: a shipped name, a model file, a folder, or ``module:object``.
 
-    Raises MvsdError for anything else.
+    A folder is that of a model (`Converter.save_pretrained`) or of processed files. Raises MvsdError for anything else.
     """
     before, is_named, after = text.partition("=")
     spec = after if is_named else text
@@ -284,7 +285,8 @@ def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | Non
     if spec in SHIPPED and spec != SHIPPED_FOR[task]:
         raise MvsdError(f"the {spec} is not made for {task}; use {SHIPPED_FOR[task]}")
     if spec not in SHIPPED and Path(spec).is_dir():
-        return Processed(name, spec)
+        model = find_model(spec)
+        return Model(name, str(model), device, steps) if model.is_file() else Processed(name, spec)
     if spec in SHIPPED or Path(spec).is_file():
         return Model(name, spec, device, steps)
     if re.fullmatch(r"[\w.]+:[\w.]+", spec):
