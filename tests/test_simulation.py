@@ -344,7 +344,7 @@ def test_a_room_is_a_function_of_seed_split_and_index() -> None:
 
 
 def test_a_home_sounds_drier_with_its_doors_open() -> None:
-    shortened = []
+    num_open = 0
     for seed in range(6):
         room = sample_room(seed, population="homes")
         assert room.camera.projection == "panorama" and room.distance <= POPULATIONS["homes"].max_distance
@@ -360,12 +360,14 @@ def test_a_home_sounds_drier_with_its_doors_open() -> None:
             for wall in room.surfaces
         )
         times = [
-            decay_time(sound.simulate_response(home), sound.SAMPLE_RATE)
+            np.mean(
+                [decay_time(sound.simulate_response(home, seed=rays), sound.SAMPLE_RATE) for rays in range(3)]
+            )
             for home in (room, replace(room, surfaces=shut))
         ]
-        shortened.append(times[0] / times[1])
-    assert len(shortened) >= 3
-    assert np.mean(shortened) < 0.9 and max(shortened) < 1.1  # a large room hardly hears a small door
+        assert times[0] < 0.95 * times[1]
+        num_open += 1
+    assert num_open >= 3
 
 
 def test_an_unknown_population_is_refused(tmp_path: Path) -> None:
