@@ -2,20 +2,27 @@
 
     python benchmarks/photo.py --rooms data/rooms/unpaired data/rooms/unpaired-homes
     python benchmarks/photo.py --rooms data/rooms/validation --model reverberator runs/NAME/reverberator.safetensors
+    python benchmarks/photo.py --rooms data/rooms/validation-homes --looks
     python benchmarks/photo.py --rooms PHOTOGRAPHED --again PHOTOGRAPHED-WITH-OTHER-SEEDS
 
 Root mean square in dB over octave bands and spans of time (`mvsd.networks.envelope`), with the right photo, with none
 and with another room's; `mean` is the error of expecting the same of every room. The reflections' own randomness is in
 all of them. With --again, rooms simulated again for the same photos (`mvsd simulate --photos ... --seed N`): what of
-the error no photo can tell, because talkers and what a photo does not show differ from one to the other.
+the error no photo can tell, because talkers and what a photo does not show differ from one to the other. With --looks,
+what other cameras, renderers and files make of the same pictures: the room is the same, so the error should be.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+from collections.abc import Callable
 from itertools import product
 
+import numpy as np
 import torch
+from PIL import Image
+from scipy import ndimage
 from torch.nn import functional
 
 from mvsd.converter import Converter, load
@@ -24,6 +31,48 @@ from mvsd.data.shards import Shards
 from mvsd.scene import Scene
 
 ROWS = 32
+
+
+def compressed(image: np.ndarray) -> np.ndarray:
+    """As a JPEG of quality 30."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=30)
+    return np.asarray(Image.open(file))
+
+
+def shrunk(image: np.ndarray) -> np.ndarray:
+    """Half as high and as wide."""
+    return np.asarray(Image.fromarray(image).reduce(2))
+
+
+def grainy(image: np.ndarray) -> np.ndarray:
+    """With noise of a standard deviation of 8 of 255."""
+    return as_bytes(image + 8 * np.random.default_rng(0).standard_normal(image.shape))
+
+
+def with_shadows(image: np.ndarray, factor: float) -> np.ndarray:
+    """Differences from the surroundings, a sixth of the height around, times a factor."""
+    size = image.shape[0] // 6
+    surroundings = ndimage.gaussian_filter(image.astype(float), (size / 2, size / 2, 0))
+    return as_bytes(surroundings + factor * (image - surroundings))
+
+
+def as_bytes(values: np.ndarray) -> np.ndarray:
+    """Rounded to 0..255."""
+    return np.asarray(np.clip(np.round(values), 0, 255), np.uint8)
+
+
+LOOKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as it is": lambda image: image,
+    "JPEG": compressed,
+    "half size": shrunk,
+    "soft": lambda image: as_bytes(ndimage.gaussian_filter(image.astype(float), (1.5, 1.5, 0))),
+    "grainy": grainy,
+    "flat": lambda image: with_shadows(image, 0.6),
+    "deep": lambda image: with_shadows(image, 1.5),
+    "dark": lambda image: as_bytes(255 * (image / 255) ** 1.5),
+    "bright": lambda image: as_bytes(255 * (image / 255) ** 0.67),
+}
 
 
 def response(example: Example, converter: Converter) -> torch.Tensor:
@@ -83,6 +132,26 @@ def report(folder: str, name: str) -> str:
     return f"{folder} {name}: {figures} dB"
 
 
+def report_looks(folder: str, name: str) -> str:
+    """A line for a model on some rooms, as other cameras would show them."""
+    rooms, converter = Shards([folder]), load(name)
+    examples = [rooms.load(index, ("scene", "rir")) for index in range(len(rooms))]
+    rirs = torch.stack([response(example, converter) for example in examples])
+
+    def error(look: Callable[[np.ndarray], np.ndarray]) -> float:
+        squares = []
+        for start in range(0, len(examples), ROWS):
+            scenes: list[Scene | None] = []
+            for example in examples[start : start + ROWS]:
+                assert example.scene is not None
+                scenes.append(Scene(look(example.scene.image)))
+            squares.append(converter.envelope_loss(rirs[start : start + ROWS], converter.tokens(scenes)))
+        return 20 * float(torch.cat(squares).mean().sqrt())
+
+    figures = "  ".join(f"{label} {error(look):.2f}" for label, look in LOOKS.items())
+    return f"{folder} {name}: {figures} dB"
+
+
 def main() -> None:
     """Print a line for each folder of rooms and model."""
     parser = argparse.ArgumentParser(
@@ -90,6 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--rooms", nargs="+", required=True)
     parser.add_argument("--model", nargs="+", default=["reverberator"])
+    parser.add_argument("--looks", action="store_true", help="what other cameras make of the same pictures")
     parser.add_argument("--again", nargs="+", help="the same photos, simulated with other seeds")
     options = parser.parse_args()
     if options.again:
@@ -98,7 +168,7 @@ def main() -> None:
         return
     for folder, name in product(options.rooms, options.model):
         with torch.inference_mode():
-            print(report(folder, name), flush=True)
+            print(report_looks(folder, name) if options.looks else report(folder, name), flush=True)
 
 
 if __name__ == "__main__":

@@ -489,6 +489,21 @@ class TestMixer:
         added = (noisy - sharp)[inside]
         assert 0 < added.std() < 0.2 and abs(added.mean()) < 0.01
 
+    def test_local_contrast_changes_details_and_neither_their_surroundings_nor_depth(
+        self, mixer: Mixer
+    ) -> None:
+        config = SceneConfig(jitter=0.0, depth_dropout=0.0)
+        changed_config, scenes = replace(config, local_contrast=0.5), mixer._rooms.scenes
+        inside, ratios = np.s_[:3, :, 32:160], []
+        for seed in range(20):
+            plain = scenes.draw(1, np.random.default_rng(seed), config)
+            changed = scenes.draw(1, np.random.default_rng(seed), changed_config)
+            assert np.array_equal(changed[3], plain[3])
+            assert not changed[:, :, :32].any() and not changed[:, :, 160:].any()
+            assert changed[inside].mean() == pytest.approx(plain[inside].mean(), abs=0.02)
+            ratios.append(np.diff(changed[inside]).std() / np.diff(plain[inside]).std())
+        assert 0.5 <= min(ratios) < 0.8 and 1.2 < max(ratios) <= 1.5
+
     def test_photos_and_unpaired_rooms_are_drawn(self, folder: Path, mixer: Mixer) -> None:
         write_data(folder / "other", num_rooms=1)
         rooms = Shards(folder / "other" / "rooms")

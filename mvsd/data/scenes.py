@@ -24,6 +24,8 @@ class SceneConfig:
         blur: largest standard deviation of a random blur, pixels of the canvas: one camera is sharper than another, and
             what only a renderer's pixels show must not be learned.
         noise: largest standard deviation of random noise on the normalised colours.
+        local_contrast: largest share by which details of a random size, 4 to 64 pixels, are made stronger or weaker:
+            shadows and dark corners depend on a renderer or a camera's processing as much as on the room.
         crop: largest share of each side that is cut off a photo; a panorama, which has no edge, is only turned.
         depth_dropout: chance that a scene comes without depth, as most photos do.
         scale: rows and columns of the canvases in multiples of 96 x 192, the most that a converter wants
@@ -33,6 +35,7 @@ class SceneConfig:
     jitter: float = 0.1
     blur: float = 0.0
     noise: float = 0.0
+    local_contrast: float = 0.0
     crop: float = 0.0
     depth_dropout: float = 0.5
     scale: int = 1
@@ -77,6 +80,11 @@ class Scenes:
         if config.blur:
             sigma = generator.uniform(0, config.blur)
             picture = np.concatenate([ndimage.gaussian_filter(picture[:3], (0, sigma, sigma)), picture[3:]])
+        if config.local_contrast:
+            size = round(4 * 16 ** generator.random())
+            change = generator.uniform(-config.local_contrast, config.local_contrast)
+            details = picture[:3] - ndimage.uniform_filter(picture[:3], (1, size, size), mode="nearest")
+            picture = np.concatenate([picture[:3] + change * details, picture[3:]])
         canvas[:, rows, columns] = picture
         if config.noise:
             noise = generator.uniform(0, config.noise) * generator.standard_normal(picture[:3].shape)
