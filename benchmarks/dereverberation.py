@@ -1,4 +1,4 @@
-"""What dereverberators make of the same fixed clips: PESQ, ESTOI and SI-SDR, one shift, without a photo.
+"""What dereverberators make of the same fixed clips: PESQ, ESTOI, SI-SDR, level; one shift, no photo.
 
     mvsd simulate --rooms 48 --split validation --out data/rooms/validation
     mvsd simulate --rooms 48 --population homes --split validation --out data/rooms/validation-homes
@@ -33,7 +33,19 @@ from mvsd.evaluation.metrics import estoi, pesq_wb, si_sdr_db
 
 ROWS = 8
 SEED = 77
-METRICS = {"PESQ": pesq_wb, "ESTOI": estoi, "SI-SDR (dB)": si_sdr_db}
+PIECE, LOUD_DB = 1024, 25.0
+
+
+def level_wander_db(*, estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
+    """Standard deviation (dB) of the level over the target's, in pieces of 64 ms that are loud in the target."""
+    size = len(target) // PIECE * PIECE
+    power = [np.mean(x[:size].reshape(-1, PIECE).astype(float) ** 2, axis=1) for x in (estimate, target)]
+    levels = 10 * np.log10(np.array(power) + 1e-12)
+    loud = levels[1] > levels[1].max() - LOUD_DB
+    return float(np.std((levels[0] - levels[1])[loud]))
+
+
+METRICS = {"PESQ": pesq_wb, "ESTOI": estoi, "SI-SDR (dB)": si_sdr_db, "level (dB)": level_wander_db}
 
 
 def clips(rooms: str, speech: Speech, number: int, seconds: float) -> Batch:

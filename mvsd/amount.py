@@ -249,6 +249,13 @@ def applied_room(converter: BlockConverter) -> ResponseConverter:
     return response_of(converter.reverberator if isinstance(converter, Transfer) else converter)
 
 
+def reach_seconds(converter: BlockConverter, least: float = 2.0) -> float:
+    """How long what a converter makes of a sample goes on: `least`, or as long as `Rt60` lets it decay by 72 dB."""
+    own = 1.2 * converter.seconds if isinstance(converter, Rt60) else 0.0
+    inner = [getattr(converter, name, None) for name in ("converter", "reverberator")]
+    return max(least, own, *(reach_seconds(part, least) for part in inner if part is not None), 0.0)
+
+
 def response_of(converter: BlockConverter) -> ResponseConverter:
     """The converter as one that generates a response. Raises MvsdError where it cannot."""
     if not hasattr(converter, "response"):

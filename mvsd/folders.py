@@ -126,7 +126,8 @@ def convert_folder(
     outcomes = run_in_processes(_Attempt(convert), todo, jobs, lambda task: results.add(_row(task, settings)))
     try:
         for task, outcome in outcomes:
-            rows[task.name] = results.add(_finished(_row(task, settings), task.output, outcome))
+            # The stamps are those from before: a recording that was changed meanwhile is converted again.
+            rows[task.name] = results.add(_finished(results.rows[task.name], task.output, outcome))
             if progress is not None:
                 progress(len(rows), len(tasks))
     finally:

@@ -125,12 +125,18 @@ def save_pretrained(
 ) -> None:
     """Write a folder as the Hub has it: model.safetensors, config.json, README.md.
 
-    Raises DataError for a folder that holds a training run, whose own config.json would be lost.
+    Raises DataError for a folder that holds a training run or another README.md or config.json, which would be lost.
     """
-    if (Path(folder) / "log.csv").exists():
+    folder = Path(folder)
+    if (folder / "log.csv").exists():
         raise DataError(f"{folder} holds a training run; give another folder for the model")
-    (Path(folder) / "README.md").unlink(missing_ok=True)  # the Hub's client keeps a card of before
-    HubModel(model, run, license_id).save_pretrained(folder)
+    for name in ("README.md", "config.json"):
+        if (folder / name).exists() and not (folder / MODEL_FILE).exists():
+            raise DataError(f"{folder} holds a {name} and no model; give another folder")
+    hub_model = HubModel(model, run, license_id)
+    hub_model.generate_model_card()  # raises before anything is lost
+    (folder / "README.md").unlink(missing_ok=True)  # the Hub's client keeps a card of before
+    hub_model.save_pretrained(folder)
 
 
 def find_model(name_or_path: str | Path, **options: Any) -> Path:

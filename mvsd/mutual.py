@@ -253,7 +253,8 @@ def residual_drr_db(estimate: Tensor, anechoic: Tensor, sample_rate: int = 16_00
     """How dry an estimate is: direct-to-reverberant ratio in dB of the response anechoic -> estimate, (B,).
 
     The response is the regularised deconvolution of estimate (B, T) by anechoic (B, T); direct is within 2.5 ms of
-    time 0, reverberant what follows for 0.5 s. A dereverberator that hides the room in its output scores low.
+    time 0, reverberant what follows for 0.5 s. A dereverberator that hides the room in its output scores low. It is for
+    the curves of a training; `mvsd.evaluation.metrics.residual_drr_db` fits the response more exactly, and to 1 s.
     """
     size = 2 * anechoic.shape[-1]
     dry, wet = torch.fft.rfft(anechoic.float(), size), torch.fft.rfft(estimate.float(), size)

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from mvsd.amount import reach_seconds
 from mvsd.blockwise import BlockConverter
 from mvsd.container import (
     add_copy,
@@ -119,7 +120,8 @@ def convert_video(
     changes: list[float] = []
     if scene is None and watch and is_video(output):
         bar.num_parts = 2
-        converter = SceneTrack(converter, _noted(find_shots(source, bar.watched), changes))
+        shots = _noted(find_shots(source, bar.watched), changes)
+        converter = SceneTrack(converter, shots, context=reach_seconds(converter))
     converter = around(converter) if around else converter
     target = Path(os.path.realpath(output))  # a link keeps pointing to its file
     before, after = (level_meter(level, sound.sample_rate, sound.channels) for _ in range(2))

@@ -162,10 +162,11 @@ def end_with_parent() -> None:
 def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Freshly started processes of one thread each, which end when this one does.
 
-    Raises MvsdError when one of them dies. Whoever stops early does not wait for what has been begun.
+    Raises MvsdError when one of them dies. Whoever stops early begins nothing more.
     """
     spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
-    with environment(ONE_THREAD), ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent) as executor:
+    with environment(ONE_THREAD):
+        executor = ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent)
         try:
             yield executor
         except BaseException as error:
@@ -173,6 +174,7 @@ def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
             if isinstance(error, BrokenProcessPool):
                 raise MvsdError(DIED) from error
             raise
+        executor.shutdown()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from mvsd.amount import (
     Rt60,
     applied_room,
     dereverberation,
+    reach_seconds,
     relocation,
     reverberation,
 )
@@ -381,3 +382,10 @@ def test_the_applied_response_is_that_of_the_new_room() -> None:
 def test_amounts_out_of_range_are_one_line(build: Callable[[], object], says: str) -> None:
     with pytest.raises(MvsdError, match=says):
         build()
+
+
+@pytest.mark.parametrize(("rt60", "reach"), [(None, 2.0), (0.5, 2.0), (5.0, 6.0)])
+def test_a_long_room_reaches_far(rt60: float | None, reach: float) -> None:
+    into_room = reverberation(SMALL, rt60=rt60, wet_db=-3, strength=0.5)
+    elsewhere = relocation(Broken(), SMALL, rt60=rt60, strength=0.5)
+    assert reach_seconds(into_room) == reach_seconds(elsewhere) == pytest.approx(reach)

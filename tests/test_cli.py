@@ -282,6 +282,7 @@ def test_responses_are_written_all_or_none(files: Path, tiny_models: Models) -> 
     fails(files, *command, says="generates speech", run=run_here)
     fails(files, "response", files / "bad.jpg", "-o", files / "ir.wav", says=r"bad\.jpg", run=run_here)
     fails(files, "response", files / "room.jpg", "-o", files / "ir.txt", says=r"ir\.txt", run=run_here)
+    fails(files, "response", files / "room.jpg", "--count", 2, "-o", ".", says="-1", run=run_here)
 
 
 def test_check_warns_and_needs_its_extra(

@@ -171,6 +171,14 @@ def test_a_pipe_is_not_read(files: Path) -> None:
             ["evaluate", "-o", "x", "--task", "dereverberation", "--data", "y", "--speakers", "z"],
             "give that as well",
         ),
+        (
+            ["evaluate", "-o", "a/b", "--task", "dereverberation", "--data", "y", "--page", "a"],
+            "a folder of its own",
+        ),
+        (
+            ["evaluate", "-o", "x", "--task", "dereverberation", "--data", "y", "--development", "z"],
+            "for the references of reverberation",
+        ),
         (["inspect", "in.wav", "--model", "x"], "belong to a photo"),
         (["inspect", "in.wav", "-o", "a.png"], "--out is a folder"),
         (

@@ -211,6 +211,12 @@ class TestSpeech:
         assert first.utterance(0)[0] == pytest.approx(0.1, abs=1e-3)
         assert second.utterance(0)[0] == pytest.approx(0.3, abs=1e-3)
 
+    def test_half_a_cache_is_made_again(self, folder: Path, tmp_path: Path) -> None:
+        first = Speech(folder / "speech", tmp_path).utterance(0)
+        for path in list(tmp_path.iterdir()):
+            path.unlink()
+            np.testing.assert_array_equal(Speech(folder / "speech", tmp_path).utterance(0), first)
+
     def test_holdout_splits(self, folder: Path, tmp_path: Path) -> None:
         training = Speech(folder / "speech", tmp_path, holdout=["*2.wav"])
         test = Speech(folder / "speech", tmp_path, holdout=["*2.wav"], only_holdout=True)

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from mvsd.errors import MvsdError
 from mvsd.folders import RESULTS, FolderReport, convert_folder, find_tasks, scene_for
-from mvsd.workers import run_in_processes
+from mvsd.workers import process_pool, run_in_processes
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and links")
 
@@ -130,6 +131,19 @@ def test_what_has_changed_is_not_kept(tree: Path, change: Callable[[Path], objec
     assert (tree / "out/b.wav").read_text() == (tree / "in/b.wav").read_text().upper() + (
         tree / "room.jpg"
     ).read_text()
+
+
+def test_what_changes_while_it_is_converted_is_not_kept(tree: Path) -> None:
+    def upper(source: Path, output: Path, scene: Path | None) -> str:
+        output.write_text(source.read_text().upper())
+        if source.name == "b.wav":
+            source.write_text("recorded again")
+        return ""
+
+    convert_folder(upper, tree / "in", tree / "out")
+    report = convert_folder(Upper(), tree / "in", tree / "out", force=True)
+    assert [row.file for row in report.rows if row.status == "converted"] == ["b.wav"]
+    assert (tree / "out/b.wav").read_text() == "RECORDED AGAIN"
 
 
 def test_what_is_missing_is_made_again(tree: Path) -> None:
@@ -376,6 +390,14 @@ def test_an_interrupt_ends_the_processes_which_clean_up(tree: Path) -> None:
         signal.signal(signal.SIGINT, before)
     assert multiprocessing.active_children() == []
     assert files_below(tree / "out") == sorted(["a.flac", "b.ended", "sub/a.ended", RESULTS])
+
+
+def test_a_pool_that_is_left_early_begins_nothing_more() -> None:
+    with pytest.raises(KeyError), process_pool(1) as executor:
+        futures = [executor.submit(time.sleep, 0.2) for _ in range(20)]
+        raise KeyError
+    wait(futures)
+    assert sum(future.cancelled() for future in futures) >= 15
 
 
 def test_a_worker_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

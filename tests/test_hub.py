@@ -141,6 +141,20 @@ def test_a_training_run_is_not_overwritten(tiny_models: Models, run: Path, tmp_p
         converter.save_pretrained(tmp_path / "mine", run=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_a_file_of_somebody_else_is_not_overwritten(tiny_models: Models, tmp_path: Path, name: str) -> None:
+    converter = mvsd.load(tiny_models.reverberator)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(DataError, match=f"holds a {name}"):
+        converter.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+    for _ in range(2):  # a model of before is replaced
+        converter.save_pretrained(tmp_path / "model")
+    with pytest.raises(DataError, match="not a folder of a training run"):
+        converter.save_pretrained(tmp_path / "model", run=tmp_path)
+    assert (tmp_path / "model" / "README.md").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

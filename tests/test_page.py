@@ -168,6 +168,11 @@ def test_a_page_is_replaced_whole_and_nothing_else_is(site: SimpleNamespace, tmp
     write_page(site.results, page, spectrogram_images, num_scenes=1)
     assert not (page / "old").exists()
     assert (page / "index.html").read_text().count('class="scene"') == 1
+    (tmp_path / "link").symlink_to(page)
+    (page / "old").touch()
+    write_page(site.results, tmp_path / "link", spectrogram_images, num_scenes=1)
+    assert (tmp_path / "link").is_symlink() and not (page / "old").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "page"]
     (page / "index.html").write_text("somebody's diary")
     with pytest.raises(OutputExistsError, match="something other than a page"):
         write_page(site.results, page, spectrogram_images, num_scenes=1)

@@ -276,7 +276,11 @@ def response(
     from mvsd.responses import describe_response, room_response, write_response
 
     subtype = "FLOAT" if bits is Bits.float else "PCM_24"
-    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(1, count + 1)]
+    paths = (
+        [out]
+        if count == 1
+        else [out.parent / f"{out.stem}-{index}{out.suffix}" for index in range(1, count + 1)]
+    )
     for path in paths:
         AudioWriter(path, rate, 1, subtype=subtype, force=force)
     if figure is not None:

@@ -130,6 +130,12 @@ def evaluate(
         return
     if task is None or data is None:
         raise typer.BadParameter("--task and --data are needed, or --votes")
+    if page is not None and page.resolve() in (out.resolve(), *out.resolve().parents):
+        raise typer.BadParameter(f"--page {page} holds --out {out}; a page is a folder of its own")
+    if constant and development:
+        raise typer.BadParameter("--constant and --development both say what the constant room is; give one")
+    if (constant or development) and (task is not Task.reverberation or not references):
+        raise typer.BadParameter("--constant and --development are for the references of reverberation")
     from mvsd.evaluation.evaluate import evaluate as run
     from mvsd.evaluation.results import Results
     from mvsd.evaluation.settings import Settings

@@ -98,7 +98,7 @@ def train(
         bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
     ] = False,
 ) -> None:
-    """Train both converters in the closed loop; the same command resumes."""
+    """Train the converters of CONFIG, on pairs or in the closed loop; the same command resumes."""
     from mvsd.training.config import describe, load_config
 
     resolved = load_config(config, changes or ())

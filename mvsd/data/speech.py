@@ -62,7 +62,7 @@ class Speech:
         if not self.paths:
             raise DataError(f"no speech left in {self.folder}; wanted are {', '.join(SUFFIXES)} files")
         data, index = _cache_paths(self.folder, Path(cache), self.paths)
-        if not index.exists():
+        if not (index.exists() and data.exists()):
             _build_cache(self.folder, self.paths, data, index)
         facts = json.loads(index.read_text())
         self.lengths = np.array(facts["lengths"], dtype=np.int64)

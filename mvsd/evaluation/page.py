@@ -89,7 +89,7 @@ def write_page(
     Raises:
         OutputExistsError: the folder holds something else.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # a link keeps pointing to its folder
     require_free(folder)
     num_clips = len(open_examples(results.settings))
     indices = sorted({int(i) for i in np.linspace(0, num_clips - 1, min(num_scenes, num_clips)).round()})
@@ -109,14 +109,26 @@ def write_page(
         _write_main(part, results, ordered)
         _write_listening(part / LISTENING, results.settings, test, ordered, levelled)
         shutil.rmtree(part / _LEVELLED, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        _put(part, folder)
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return test
+
+
+def _put(part: Path, folder: Path) -> None:
+    """Move a finished site to its place; one that was there is deleted only then."""
+    before = part.with_suffix(".before")
+    if folder.exists():
+        folder.rename(before)
+    try:
+        part.rename(folder)
+    except OSError:
+        if before.exists():
+            before.rename(folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def require_free(folder: Path) -> None:

@@ -14,7 +14,7 @@ from mvsd.simulation.materials import Color
 
 @dataclass(frozen=True)
 class Box:
-    """A box standing upright, turned by ``yaw``; ``shape`` only changes the looks (box, cylinder or sphere)."""
+    """A box standing upright, turned by ``yaw``; ``shape`` only changes the looks (box, cylinder, capsule, sphere)."""
 
     center: tuple[float, float, float]
     size: tuple[float, float, float]
