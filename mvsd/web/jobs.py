@@ -115,7 +115,7 @@ class Settings:
         return relocation(models.dereverberator, models.reverberator, old, **amounts)
 
     def command(self, output: Path, models: Models) -> str:
-        """The command line that does the same; files are named without their folder."""
+        """The command line that does the same: recording and photos without their folder, models as they were given."""
         options: dict[str, object]
         if self.task == "transfer":
             files = {
