@@ -120,8 +120,7 @@ def convert_video(
     changes: list[float] = []
     if scene is None and watch and is_video(output):
         bar.num_parts = 2
-        shots = _noted(find_shots(source, bar.watched), changes)
-        converter = SceneTrack(converter, shots, context=reach_seconds(converter))
+        converter = _tracked(converter, _noted(find_shots(source, bar.watched), changes))
     converter = around(converter) if around else converter
     target = Path(os.path.realpath(output))  # a link keeps pointing to its file
     before, after = (level_meter(level, sound.sample_rate, sound.channels) for _ in range(2))
@@ -146,6 +145,10 @@ def convert_video(
     rate, channels = sound.sample_rate, sound.channels
     short_db = wanted_db - gain_db
     return VideoReport(seconds, rate, channels, codec, gain_db, tuple(changes), tuple(dropped), short_db)
+
+
+def _tracked(converter: BlockConverter, shots: Iterator[Shot]) -> SceneTrack:
+    return SceneTrack(converter, shots, context=reach_seconds(converter))
 
 
 def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]:

@@ -130,23 +130,17 @@ def evaluate(
         return
     if task is None or data is None:
         raise typer.BadParameter("--task and --data are needed, or --votes")
-    if page is not None and page.resolve() in (out.resolve(), *out.resolve().parents):
-        raise typer.BadParameter(f"--page {page} holds --out {out}; a page is a folder of its own")
-    if constant and development:
-        raise typer.BadParameter("--constant and --development both say what the constant room is; give one")
-    if (constant or development) and (task is not Task.reverberation or not references):
-        raise typer.BadParameter("--constant and --development are for the references of reverberation")
+    _require_sense(page, out, constant, development, references and task is Task.reverberation)
     from mvsd.evaluation.evaluate import evaluate as run
     from mvsd.evaluation.results import Results
     from mvsd.evaluation.settings import Settings
 
-    name = "cpu" if device is Device.cpu else choose_device(device)  # that imports torch
+    device_name = "cpu" if device is Device.cpu else choose_device(device)  # that imports torch
+    where = {"steps": steps, "device": device_name}
     settings = Settings(
         task=task.value,
         data=data,
-        systems=_systems(
-            task.value, system or [], references, constant or development, {"steps": steps, "device": name}
-        ),
+        systems=_systems(task.value, system or [], references, constant or development, where),
         split=split,
         protocol=protocol.value,
         limit=limit,
@@ -165,6 +159,17 @@ def evaluate(
     _tell_failures(results)
     if page is not None:
         _write_page(results, out, page, scenes, jobs)
+
+
+def _require_sense(
+    page: Path | None, out: Path, constant: object, development: object, has_constant_room: bool
+) -> None:
+    if page is not None and page.resolve() in (out.resolve(), *out.resolve().parents):
+        raise typer.BadParameter(f"--page {page} holds --out {out}; a page is a folder of its own")
+    if constant and development:
+        raise typer.BadParameter("--constant and --development both say what the constant room is; give one")
+    if (constant or development) and not has_constant_room:
+        raise typer.BadParameter("--constant and --development are for the references of reverberation")
 
 
 def _speech_folder(speech: Path | None, speakers: list[str] | None) -> str:
