@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -105,50 +105,49 @@ def report_again(folders: list[str], name: str) -> str:
     return f"{len(shared)} photos, {len(known)} times: same photo {20 * same:.2f}  mean {20 * other:.2f} dB"
 
 
-def report(folder: str, name: str) -> str:
-    """A line for a model on some rooms."""
-    rooms, converter = Shards([folder]), load(name)
+def error_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene | None]) -> float:
+    """Root mean square error (dB) of what a model expects of rooms with the responses (N, R), shown these scenes."""
+    squares = [
+        converter.envelope_loss(rirs[start : start + ROWS], converter.tokens(scenes[start : start + ROWS]))
+        for start in range(0, len(rirs), ROWS)
+    ]
+    return 20 * float(torch.cat(squares).mean().sqrt())
+
+
+def spread_db(converter: Converter, rirs: torch.Tensor) -> float:
+    """The same of expecting of every room what is the mean of all."""
     assert converter.envelope is not None
-    errors: dict[str, list[torch.Tensor]] = {"right": [], "none": [], "wrong": []}
-    measured = []
-    for start in range(0, len(rooms), ROWS):
-        indices = range(start, min(start + ROWS, len(rooms)))
-        rirs = torch.zeros(len(indices), converter.config.num_samples)
-        scenes = {photo: list[Scene | None]() for photo in errors}
-        for row, index in enumerate(indices):
-            example = rooms.load(index, ("scene", "rir"))
-            rirs[row] = response(example, converter)
-            other = rooms.load((index + len(rooms) // 2) % len(rooms), ("scene",))
-            for photo, scene in (("right", example.scene), ("none", None), ("wrong", other.scene)):
-                scenes[photo].append(scene)
-        for photo, shown in scenes.items():
-            errors[photo].append(converter.envelope_loss(rirs, converter.tokens(shown)))
-        rirs[:, 0] -= 1
-        measured.append(converter.envelope.measure(converter.spectrogram.encode(rirs)))
+    late = rirs.clone()
+    late[:, 0] -= 1
+    measured = [
+        converter.envelope.measure(converter.spectrogram.encode(late[start : start + ROWS]))
+        for start in range(0, len(late), ROWS)
+    ]
     known = torch.cat(measured)
-    squares = {photo: torch.cat(values).mean() for photo, values in errors.items()}
-    squares["mean"] = (known - known.mean(0)).square().mean()
-    figures = "  ".join(f"{photo} {20 * float(square.sqrt()):.2f}" for photo, square in squares.items())
-    return f"{folder} {name}: {figures} dB"
+    return 20 * float((known - known.mean(0)).square().mean().sqrt())
 
 
-def report_looks(folder: str, name: str) -> str:
-    """A line for a model on some rooms, as other cameras would show them."""
+def report(folder: str, name: str, looks: bool) -> str:
+    """A line for a model on some rooms: with which photo, or with which look of the right one."""
     rooms, converter = Shards([folder]), load(name)
     examples = [rooms.load(index, ("scene", "rir")) for index in range(len(rooms))]
     rirs = torch.stack([response(example, converter) for example in examples])
-
-    def error(look: Callable[[np.ndarray], np.ndarray]) -> float:
-        squares = []
-        for start in range(0, len(examples), ROWS):
-            scenes: list[Scene | None] = []
-            for example in examples[start : start + ROWS]:
-                assert example.scene is not None
-                scenes.append(Scene(look(example.scene.image)))
-            squares.append(converter.envelope_loss(rirs[start : start + ROWS], converter.tokens(scenes)))
-        return 20 * float(torch.cat(squares).mean().sqrt())
-
-    figures = "  ".join(f"{label} {error(look):.2f}" for label, look in LOOKS.items())
+    right = [example.scene for example in examples if example.scene is not None]
+    assert len(right) == len(examples)
+    if looks:
+        errors = {
+            label: error_db(converter, rirs, [Scene(look(scene.image)) for scene in right])
+            for label, look in LOOKS.items()
+        }
+    else:
+        half = len(right) // 2
+        errors = {
+            "right": error_db(converter, rirs, right),
+            "none": error_db(converter, rirs, [None] * len(right)),
+            "wrong": error_db(converter, rirs, right[half:] + right[:half]),
+            "mean": spread_db(converter, rirs),
+        }
+    figures = "  ".join(f"{label} {error:.2f}" for label, error in errors.items())
     return f"{folder} {name}: {figures} dB"
 
 
@@ -168,7 +167,7 @@ def main() -> None:
         return
     for folder, name in product(options.rooms, options.model):
         with torch.inference_mode():
-            print(report_looks(folder, name) if options.looks else report(folder, name), flush=True)
+            print(report(folder, name, options.looks), flush=True)
 
 
 if __name__ == "__main__":

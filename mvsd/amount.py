@@ -253,7 +253,7 @@ def reach_seconds(converter: BlockConverter, least: float = 2.0) -> float:
     """How long what a converter makes of a sample goes on: `least`, or as long as `Rt60` lets it decay by 72 dB."""
     own = 1.2 * converter.seconds if isinstance(converter, Rt60) else 0.0
     inner = [getattr(converter, name, None) for name in ("converter", "reverberator")]
-    return max(least, own, *(reach_seconds(part, least) for part in inner if part is not None), 0.0)
+    return max(least, own, *(reach_seconds(part, least) for part in inner if part is not None))
 
 
 def response_of(converter: BlockConverter) -> ResponseConverter:
