@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mvsd.audio_writer import AudioWriter
+from mvsd.channel_order import from_ogg
 from mvsd.container import open_media
 from mvsd.errors import AudioFileError, MvsdError
 
@@ -44,7 +45,7 @@ _PROMISE = re.compile(r"^\s*(?:data|riff|SSND|Data Size)\s*:\s*(\d+) \(should be
 _RF64_PROMISE = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 # Only these containers state a duration; ffmpeg guesses that of the others from the bit rate.
 _TIMED_CONTAINERS = ("mov", "matroska", "asf", "avi")
-_DURATION_TOLERANCE = 0.2  # seconds: a few frames of a lossy codec
+DURATION_TOLERANCE = 0.2  # seconds: a few frames of a lossy codec
 
 
 def load_audio(path: str | Path) -> tuple[Waveform, int]:
@@ -141,11 +142,12 @@ class AudioReader:
     def _soundfile_blocks(self, size: int) -> Iterator[Waveform]:
         assert self._file is not None
         num_read = 0
+        order = from_ogg(self.channels) if self.container == "OGG" else np.arange(self.channels)
         try:
             self._file.seek(0)
             while len(block := self._file.read(size, dtype="float32", always_2d=True)):
                 num_read += len(block)
-                yield np.ascontiguousarray(block.T)
+                yield np.ascontiguousarray(block.T[order])
         except soundfile.SoundFileError:
             pass  # told below: what could not be read is missing
         if num_read < self._file.frames:
@@ -157,7 +159,7 @@ class AudioReader:
             codec = container.streams.audio[0].codec_context
             self.sample_rate, self.channels = codec.sample_rate or 0, codec.channels or 0
             self.container = container.format.name
-            self.subtype = _pyav_subtype(codec)
+            self.subtype = subtype_of(codec)
             self.num_samples = None
         if self.sample_rate < 1 or self.channels < 1:
             raise AudioFileError(
@@ -184,8 +186,8 @@ class AudioReader:
                 raise AudioFileError(
                     f"{self.path}: damaged after {end:.2f} s; fetch or export it again"
                 ) from error
-            promised = _pyav_duration(container)
-        if promised is not None and end < promised - _DURATION_TOLERANCE:
+            promised = stated_seconds(container)
+        if promised is not None and end < promised - DURATION_TOLERANCE:
             raise _truncated(self.path, f"{promised:.2f} s", f"only {end:.2f} s can be read")
 
 
@@ -308,7 +310,7 @@ def _open_with_pyav(path: Path) -> Any:
     return container
 
 
-def _pyav_subtype(codec: Any) -> str:
+def subtype_of(codec: Any) -> str:
     """libsndfile's name for a lossless stream, the codec's own in capitals for a lossy one."""
     if not codec.name.startswith(("pcm_", "flac", "alac", "wavpack")) or "law" in codec.name:
         return str(codec.name).upper()
@@ -319,10 +321,11 @@ def _pyav_subtype(codec: Any) -> str:
     return names.get(sample_format, "PCM_32")
 
 
-def _pyav_duration(container: Any) -> float | None:
+def stated_seconds(container: Any) -> float | None:
     """Seconds of sound the container states for its first audio stream, or None."""
-    if not container.format.name.startswith(_TIMED_CONTAINERS):
-        return None
+    name = container.format.name
+    if not name.startswith(_TIMED_CONTAINERS) or (name == "asf" and len(container.streams) > 1):
+        return None  # of ASF each stream is said to last as long as the file
     stream = container.streams.audio[0]
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)

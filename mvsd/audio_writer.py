@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
 from mvsd.errors import AudioFileError, OutputExistsError
 from mvsd.whole_file import whole_file
@@ -171,6 +172,7 @@ class AudioWriter:
         """Spool -> `temporary` in the final format."""
         container = self._sized_container()
         num_frames = max(1, _BLOCK_VALUES // self.channels)
+        order = to_ogg(self.channels) if container == "OGG" else np.arange(self.channels)
         self._spool.seek(0)
         with soundfile.SoundFile(
             temporary, "w", self.sample_rate, self.channels, self.subtype, format=container
@@ -179,7 +181,9 @@ class AudioWriter:
                 with suppress(soundfile.LibsndfileError):  # not every container holds every one
                     setattr(file, name, text)
             while data := self._spool.read(4 * self.channels * num_frames):
-                block = np.frombuffer(data, np.float32).reshape(-1, self.channels) * np.float32(gain)
+                block = np.frombuffer(data, np.float32).reshape(-1, self.channels)[:, order] * np.float32(
+                    gain
+                )
                 file.write(_fixed_point(block, _BITS[self.subtype]) if self.subtype in _BITS else block)
         num_written = soundfile.info(temporary).frames
         if num_written != self.num_samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def open_input(path: Path) -> Any:
     except (av.FFmpegError, OSError, ValueError) as error:
         came = "an empty file (0 bytes)" if path.stat().st_size == 0 else "not a video, or cut short"
         raise VideoFileError(f"{path}: {came}; fetch or export it again") from error
+
+
+def clock_start(container: Any) -> Fraction:
+    """Seconds at which a container's clock begins; 0 for less than a second, which is how late something starts.
+
+    The clock of a broadcast, of a part of a stream or of a camera's file begins anywhere.
+    """
+    start = Fraction(container.start_time or 0, 1_000_000)
+    return start if start >= 1 else Fraction(0)
 
 
 def has_pictures(path: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from mvsd.spectrogram import ComplexSpectrogram, magnitude
 
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
+
+Direction = Literal["reverberator", "dereverberator"]
 
 
 class Converter(nn.Module, Blockwise):
@@ -312,6 +314,20 @@ def load(
     changes: dict[str, Any] = {"num_shifts": num_shifts, "low_gain_db": low_gain_db}
     known = {name: value for name, value in changes.items() if value is not None}
     converter.config = replace(converter.config, **known)
+    return converter
+
+
+def load_as(
+    direction: Direction, path: str | Path | None, device: str | torch.device = "cpu", **settings: Any
+) -> Converter:
+    """The converter at `path`, or the shipped one of that direction where it is None; all else as in `load`.
+
+    Raises MvsdError too for one that draws rooms where one is wanted that removes them. The opposite cannot be told:
+    what converts speech may have been trained to do either.
+    """
+    converter = load(direction if path is None else path, device, **settings)
+    if direction == "dereverberator" and converter.generates_response:
+        raise MvsdError(f"{path} draws the response of a room: it is a reverberator; give a dereverberator")
     return converter
 
 

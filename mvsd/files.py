@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.audio import AudioReader, AudioWriter
+from mvsd.audio import AudioWriter
 from mvsd.blockwise import BlockConverter
 from mvsd.errors import NotMeasurable, OutputExistsError
 from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
+from mvsd.soundtrack import open_sound
 
 Block = NDArray[Any]
 
@@ -51,6 +52,8 @@ def convert_file(
 ) -> ConversionReport:
     """Converts a sound file of any length; rate, channels, length and, where possible, sample format stay.
 
+    Of a video it is the sound that is converted, on the video's clock (`mvsd.soundtrack`).
+
     `level` says what stays equal: "keep" the gain (the output is lowered only where it would clip), "peak" the largest
     sample, "lufs" the integrated loudness (ITU-R BS.1770-4). The gain, one for the whole file, is found while the
     output waits in a temporary file, and where it would clip a lower one is taken; the report says which. `tail` adds
@@ -59,12 +62,12 @@ def convert_file(
     `progress` is called with the seconds done and the seconds in all (None while unknown). With `force` the
     output may be the source itself: it is replaced only when the whole conversion is on the disk.
 
-    Raises `AudioFileError` for a source that cannot be read or an output that cannot be written,
-    `OutputExistsError` for an existing output without `force`, `RuntimeError` if the converter returns
-    another number of samples, `MvsdError` for an unknown `level`, or a recording that has none to keep (silence; less
-    than 0.4 s for "lufs").
+    Raises `AudioFileError` (of a video `VideoFileError`) for a source that cannot be read, `AudioFileError` for an
+    output that cannot be written, `OutputExistsError` for an existing output without `force`, `RuntimeError` if the
+    converter returns another number of samples, `MvsdError` for an unknown `level`, or a recording that has none to
+    keep (silence; less than 0.4 s for "lufs").
     """
-    with AudioReader(source_path) as reader:
+    with open_sound(Path(source_path)) as reader:
         _require_other_file(Path(source_path), Path(output_path), force)
         rate, channels = reader.sample_rate, reader.channels
         seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail

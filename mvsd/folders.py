@@ -27,7 +27,8 @@ RESULTS = "mvsd-results.csv"
 
 # Recordings that can be read, but not written under their own name: better a failure than silence.
 _ONLY_READ = (
-    ".3gp .aac .ac3 .amr .ape .asf .au .avi .dts .flv .m4b .mka .mp2 .mpeg .mpg .mts .ogv .ts .wma .wmv"
+    ".3gp .aac .ac3 .aifc .amr .ape .asf .au .avi .dts .flv .m2ts .m4b .mka .mp2 .mpeg .mpg .mpga .mts .mxf .oga .ogv"
+    " .ts .vob .wma .wmv"
 )
 _SUFFIXES = {*CONTAINERS, *FORMATS, *_ONLY_READ.split()}
 

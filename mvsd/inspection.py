@@ -7,6 +7,7 @@ by: measured on a response, heard by the blind estimator in a recording, or expe
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -56,11 +57,11 @@ def inspect_response(rir: Waveform, sample_rate: int) -> Report:
     """Measure an impulse response (T,), at any rate; its direct sound may stand anywhere.
 
     Raises:
-        NotMeasurable: silent, not finite, or too short to show a decay.
+        NotMeasurable: silent or not finite. What else cannot be measured has its reason in the report.
     """
     rir = np.asarray(rir, np.float64)
     direct, end = direct_index(rir, sample_rate), _end(rir, sample_rate)
-    bands = [band for band in OCTAVE_BANDS_HZ if band * np.sqrt(2) < sample_rate / 2]
+    bands = [band for band in OCTAVE_BANDS_HZ if _fits(band, sample_rate)]
     facts = {
         "sample_rate": sample_rate,
         "direct_sound_at_seconds": round(direct / sample_rate, 4),
@@ -91,6 +92,7 @@ def inspect_recording(
     bands = {
         band: {"rt60": _around(value, heard.rt60_per_band_std[band], is_time=True)}
         for band, value in heard.rt60_per_band.items()
+        if _fits(band, sample_rate)
     }
     seconds = np.arange(0, max(_DECAY_SECONDS, 1.2 * heard.rt60), DECAY_STEP)
     spread = np.exp(heard.rt60_std / heard.rt60)
@@ -232,6 +234,11 @@ def _around(value: float, std: float, *, is_time: bool = False) -> Quantity:
         (value / np.exp(std / value), value * np.exp(std / value)) if is_time else (value - std, value + std)
     )
     return Quantity(round(value, 4), round(float(low), 4), round(float(high), 4))
+
+
+def _fits(band: int, sample_rate: int) -> bool:
+    """Whether an octave lies below half the rate."""
+    return band * math.sqrt(2) < sample_rate / 2
 
 
 def _end(rir: Waveform, sample_rate: int) -> int:

@@ -12,11 +12,12 @@ What lasts less than `SHORTEST` seconds is no shot but a flash. Every `EVERY` se
 `NUM_VIEWS` sharpest (largest variance of the Laplacian: Pech-Pacheco et al., ICPR 2000) are kept, and of those at least
 half as sharp as the sharpest, the one most like the others is the scene. A shot with the colours of an earlier scene
 (within `SAME`, of the last `NUM_REMEMBERED`) is in that room again, and a shot that shows nothing (black) in the one
-before.
+before. However wide a film is, its frames are photos: what a panorama's width has beyond them is cut off.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,9 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.container import open_input, picture_of
+from mvsd.container import clock_start, open_input, picture_of
 from mvsd.errors import VideoFileError
-from mvsd.scene import MIN_SIDE, Scene
+from mvsd.scene import MIN_SIDE, PANORAMA_ASPECT, Scene
 from mvsd.scene_track import Shot
 
 CUT, DISSOLVE, MIXED, SAME = 0.25, 0.35, 0.25, 0.2
@@ -175,7 +176,7 @@ def group_scenes(pieces: Iterable[_Piece]) -> Iterator[Shot]:
             default=(np.inf, None),
         )
         if found is None or distance >= SAME:
-            found = Scene(without_bars(view.picture))
+            found = Scene(_as_photo(without_bars(view.picture)))
             known.append((view.colours, found))
         if scene is not None and found is not scene:
             yield Shot(start, piece.start, scene)
@@ -214,6 +215,14 @@ def without_bars(picture: Picture) -> Picture:
     return np.ascontiguousarray(picture)
 
 
+def _as_photo(picture: Picture) -> Picture:
+    """The middle of a picture (H, W, 3) as wide as a panorama: a film in a wide format shows one side of a room."""
+    height, width = picture.shape[:2]
+    most = math.ceil(PANORAMA_ASPECT * height) - 1
+    left = max(0, (width - most) // 2)
+    return np.ascontiguousarray(picture[:, left : left + most])
+
+
 def _most_typical(views: list[_View]) -> _View:
     sharp = [view for view in views if view.sharpness >= views[0].sharpness / 2]
     return min(sharp, key=lambda view: sum(difference(view.colours, other.colours) for other in sharp))
@@ -228,21 +237,21 @@ def _decode(path: Path) -> Iterator[Frame]:
         if stream is None:
             raise VideoFileError(f"{path}: has no pictures; give a photo of the room with --scene")
         stream.thread_type = "AUTO"
-        time = -np.inf
+        begin, time = float(clock_start(container)), -np.inf
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except av.FFmpegError:
                 continue
             for frame in frames:
-                if frame.time is not None and frame.time > time:
-                    time = frame.time
-                    yield _frame(frame, stream.sample_aspect_ratio)
+                if frame.time is not None and frame.time - begin > time:
+                    time = frame.time - begin
+                    yield _frame(frame, time, stream.sample_aspect_ratio)
     if time == -np.inf:
         raise VideoFileError(f"{path}: none of its frames can be decoded; convert it to H.264 or VP9 first")
 
 
-def _frame(frame: Any, aspect: Any) -> Frame:
+def _frame(frame: Any, time: float, aspect: Any) -> Frame:
     """From PyAV's frame; pixels become square and the picture upright when it is looked at."""
 
     def view() -> Picture:
@@ -251,7 +260,7 @@ def _frame(frame: Any, aspect: Any) -> Frame:
         size = (max(MIN_SIDE, round(width * scale)), max(MIN_SIDE, round(height * scale)))
         return np.rot90(_pixels(frame, size), round(frame.rotation / 90))
 
-    return Frame(frame.time, _pixels(frame, _THUMBNAIL), view)
+    return Frame(time, _pixels(frame, _THUMBNAIL), view)
 
 
 def _pixels(frame: Any, size: tuple[int, int]) -> Picture:

@@ -1,8 +1,9 @@
 """The sound of a video: read on the video's clock, and encoded so that it stays on it.
 
-Time 0 of the container is sample 0. Sound that starts later gets silence before it, sound that a player would not play
-(before time 0, a codec's priming, a cut by an edit list) is left out, and a gap in the timestamps is filled with
-silence. So sample n is heard at n / rate seconds, whatever the container, and the new track always starts at 0.
+Time 0 of the container is sample 0 (a clock that begins a second later or more begins there, and in a file without
+pictures the sound does). Sound that starts later gets silence before it, sound that a player would not play (before
+time 0, a codec's priming, a cut by an edit list) is left out, and a gap in the timestamps is filled with silence. So
+sample n is heard at n / rate seconds, whatever the container, and the new track always starts at 0.
 """
 
 from __future__ import annotations
@@ -16,8 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.audio import AudioReader, require_rate, resample_blocks
-from mvsd.container import WITHOUT_PICTURES, has_pictures, open_input, sound_of
+from mvsd.audio import (
+    DURATION_TOLERANCE,
+    AudioReader,
+    require_rate,
+    resample_blocks,
+    stated_seconds,
+    subtype_of,
+)
+from mvsd.container import WITHOUT_PICTURES, clock_start, has_pictures, open_input, picture_of, sound_of
 from mvsd.errors import VideoFileError
 
 Waveform = NDArray[np.float32]
@@ -60,8 +68,11 @@ class Soundtrack:
     """The first audio stream of a video, in blocks.
 
     Attributes: `sample_rate` in Hz, `channels`, `layout` in FFmpeg's words, `codec` (its decoder's name), `seconds` (of
-    the whole file, None if it does not say). Raises `VideoFileError` for a file that cannot be read or has no sound.
+    the whole file, None if it does not say); `subtype`, `num_samples` and `tags` as `AudioReader` has them. Raises
+    `VideoFileError` for a file that cannot be read or has no sound.
     """
+
+    num_samples: int | None = None  # only decoding can tell
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -69,6 +80,7 @@ class Soundtrack:
             sound = sound_of(container, self.path).codec_context
             self.sample_rate, self.channels = sound.sample_rate, sound.channels
             self.layout, self.codec = sound.layout.name, sound.name
+            self.subtype, self.tags = subtype_of(sound), dict[str, str]()
             require_rate(self.path, self.sample_rate, VideoFileError)
             self.seconds = None if container.duration is None else container.duration / 1e6
 
@@ -77,10 +89,14 @@ class Soundtrack:
 
         Raises `VideoFileError` where the sound is damaged or cut short, holds NaN or infinity, or no samples.
         """
-        position = 0
+        position = reset = 0
         for time, samples in self._decoded():
-            start = position if time is None else round(time * self.sample_rate)
+            start = position if time is None else round(time * self.sample_rate) + reset
             gap = start - position
+            if (
+                position > 0 and gap < -self.sample_rate
+            ):  # the clock began anew, as where two files were joined
+                reset, gap = reset - gap, 0
             if gap and (position == 0 or abs(gap) > GAP_SECONDS * self.sample_rate):
                 yield from self._silence(gap)
                 samples = samples[:, max(0, -gap) :]
@@ -113,8 +129,12 @@ class Soundtrack:
             # Packed: PyAV 18 counts planes wrongly beyond 8 channels.
             to_float = av.AudioResampler(format="flt", layout=self.layout, rate=self.sample_rate)
             try:
+                if picture_of(container) is None:  # what a codec needs to begin is no part of a sound alone
+                    begin = max(Fraction(0), (stream.start_time or 0) * stream.time_base)
+                else:
+                    begin = clock_start(container)
                 for frame in container.decode(stream):
-                    time = None if frame.pts is None else frame.pts * frame.time_base
+                    time = None if frame.pts is None else frame.pts * frame.time_base - begin
                     num_samples = _num_played(frame, stream)
                     for part in to_float.resample(frame):
                         samples = part.to_ndarray().reshape(-1, self.channels).T[:, :num_samples]
@@ -124,6 +144,11 @@ class Soundtrack:
                 raise VideoFileError(
                     f"{self.path}: its sound is damaged after {float(end):.2f} s; fetch or export it again"
                 ) from error
+            promised = stated_seconds(container)
+        end += begin  # Matroska promises where it ends on its own clock
+        if promised is not None and end < promised - DURATION_TOLERANCE:
+            lengths = f"{promised:.2f} s are promised, {float(end):.2f} s are there"
+            raise VideoFileError(f"{self.path}: its sound is cut short: {lengths}; fetch or export it again")
 
 
 @contextmanager

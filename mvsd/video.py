@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from mvsd.amount import reach_seconds
 from mvsd.blockwise import BlockConverter
 from mvsd.container import (
     add_copy,
+    clock_start,
     format_of,
     is_container,
     is_video,
@@ -33,7 +35,7 @@ from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
 from mvsd.scene_track import SceneTrack, Shot
 from mvsd.shots import find_shots
-from mvsd.soundtrack import Encoder, Soundtrack, codec_for
+from mvsd.soundtrack import Encoder, Soundtrack, codec_for, open_sound
 from mvsd.whole_file import whole_file
 
 Progress = Callable[[float, float | None], None]
@@ -160,7 +162,8 @@ def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]
     _require_free(output, force)
     if not output.parent.is_dir():
         raise VideoFileError(f"{output}: there is no folder {output.parent}; create it first")
-    sound = Soundtrack(source)
+    with open_sound(source):  # which finds a sound file that is cut short, as a video's demuxer does not
+        sound = Soundtrack(source)
     with av.open(io.BytesIO(), "w", format=output_format) as trial:
         try:
             _add_sound(trial, sound, output_format)
@@ -221,22 +224,31 @@ def _copied_packets(path: Path, source: Any, streams: list[Any], seconds: float)
     """The packets of these streams; raises `VideoFileError` where they and the `seconds` of sound break off early."""
     import av
 
-    end = 0.0
+    end, begin = 0.0, clock_start(source)
     try:
         for packet in source.demux(streams) if streams else ():  # of none, PyAV would give all
             if packet.size == 0 and packet.pts is None:  # PyAV's sign that a decoder is to be flushed
                 continue
+            if begin:
+                _shift(packet, begin)
             if packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             yield packet
     except av.FFmpegError as error:
         raise VideoFileError(f"{path}: damaged after {end:.2f} s; fetch or export it again") from error
     promised = 0 if source.duration is None else source.duration / 1e6
-    end = max(end, seconds)  # the sound may go on when the pictures have ended
+    end = max(end, seconds) + float(begin)  # the sound may go on when the pictures have ended
     if streams and end < promised - _MISSING_SECONDS:
         raise VideoFileError(
             f"{path}: cut short: {promised:.2f} s are promised, {end:.2f} s are there; fetch or export it again"
         )
+
+
+def _shift(packet: Any, seconds: Fraction) -> None:
+    """Move a packet to an earlier time."""
+    ticks = round(seconds / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts - ticks
+    packet.dts = None if packet.dts is None else packet.dts - ticks
 
 
 def _clock(packet: Any) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -24,6 +26,7 @@ from mvsd.audio import (
     resample_blocks,
     resampled_length,
     save_audio,
+    stated_seconds,
 )
 from mvsd.container import open_input
 from mvsd.errors import AudioFileError, VideoFileError
@@ -170,6 +173,33 @@ def test_pyav_reads_twelve_channels(tmp_path: Path) -> None:
     waveform = noise(3000, 12)
     encode(tmp_path / "a.mkv", waveform, RATE, "pcm_f32le")
     np.testing.assert_array_equal(load_audio(tmp_path / "a.mkv")[0], waveform)
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_channels_keep_their_places_in_ogg(tmp_path: Path, num_channels: int) -> None:
+    """As FFmpeg, which knows which channel is which, finds them: a tone of its own in each."""
+    time = np.arange(RATE) / RATE
+    tones = 200.0 + 100.0 * np.arange(num_channels)[:, None]
+    waveform = (0.1 * np.sin(2 * np.pi * tones * time)).astype(np.float32)
+    save_audio(tmp_path / "a.ogg", waveform, RATE)
+    with av.open(str(tmp_path / "a.ogg")) as container:
+        layout = container.streams.audio[0].codec_context.layout
+        packed = av.AudioResampler(format="flt", layout=layout, rate=RATE)
+        parts = [part for frame in container.decode(audio=0) for part in packed.resample(frame)]
+        found = np.concatenate([part.to_ndarray().reshape(-1, num_channels).T for part in parts], axis=1)
+    for sound in (found, load_audio(tmp_path / "a.ogg")[0]):
+        loudest = 2 * np.abs(np.fft.rfft(sound[:, : RATE // 2])).argmax(axis=1)
+        np.testing.assert_allclose(loudest, tones[:, 0], atol=4)
+
+
+def test_each_stream_of_asf_is_said_to_last_as_long_as_the_file() -> None:
+    def container(num_streams: int) -> SimpleNamespace:
+        stream = SimpleNamespace(duration=5000, time_base=Fraction(1, 1000), metadata={})
+        streams = type("Streams", (list,), {"audio": [stream]})([stream] * num_streams)
+        return SimpleNamespace(format=SimpleNamespace(name="asf"), streams=streams, duration=None)
+
+    assert stated_seconds(container(1)) == 5.0
+    assert stated_seconds(container(2)) is None
 
 
 def test_a_video_longer_than_its_sound_is_whole(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def test_a_device_that_is_not_there_is_one_line(files: Path) -> None:
 def test_a_model_for_the_other_direction_is_refused(files: Path, tiny_models: Models) -> None:
     command = ["dereverb", files / "in.wav", "-o", files / "out.wav", "--model", tiny_models.reverberator]
     fails(files, *command, says="it is a reverberator", run=run_here)
+    command = ["demo", "--model-dereverberator", tiny_models.reverberator]
+    fails(files, *command, says="it is a reverberator", run=run_here)
     fails(
         files,
         "export",
@@ -183,7 +185,7 @@ def test_a_pipe_is_not_read(files: Path) -> None:
         (["inspect", "in.wav", "-o", "a.png"], "--out is a folder"),
         (
             ["reverb", "in.wav", "--scene", "room.jpg", "-o", "out.mp4", "--tail", 2],
-            "--tail is for sound files",
+            "--tail is not for .* files",
         ),
     ],
 )

@@ -34,6 +34,7 @@ LAYERS = [
         "auditory",
         "blockwise",
         "blind",
+        "channel_order",
         "coloration",
         "config",
         "container",

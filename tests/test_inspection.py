@@ -195,6 +195,9 @@ def test_a_recording_is_what_the_estimator_hears() -> None:
     assert report.decay.median_db[index] == pytest.approx(late_db - 30, abs=0.01)
     assert report.decay.low_db[index] < report.decay.median_db[index] < report.decay.high_db[index]
     assert report.facts["seconds_heard"] == 2.0
+    assert list(report.bands) == list(OCTAVE_BANDS_HZ)
+    telephone = inspect_recording(np.ones(16_000), 8000, FixedEstimator())
+    assert list(telephone.bands) == [125, 250, 500, 1000, 2000]  # 4 kHz was not in the recording
 
 
 def test_channels_of_opposite_sign_are_no_silence() -> None:

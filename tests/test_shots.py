@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 
 from mvsd.audio import rechunk
 from mvsd.errors import MvsdError
-from mvsd.scene import Scene
+from mvsd.scene import PANORAMA_ASPECT, Scene
 from mvsd.scene_track import SceneTrack, Shot
 from mvsd.shots import Frame, colours_of, cut_shots, difference, group_scenes, sharpness, without_bars
 from mvsd.streaming import convolve_blocks
@@ -252,6 +252,17 @@ def test_bars_are_cut_off() -> None:
     np.testing.assert_array_equal(without_bars(picture), inside)
     dark = np.zeros((30, 30, 3), np.uint8)
     np.testing.assert_array_equal(without_bars(dark), dark)
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 239), (100, 195), (72, 128)])
+def test_a_wide_film_is_no_panorama(height: int, width: int) -> None:
+    """Its middle is taken, as wide as a photo may be."""
+    picture = np.random.default_rng(0).integers(30, 255, (height, width, 3), np.uint8)
+    (shot,) = shots_in([picture] * 30)
+    assert shot.scene is not None and not shot.scene.is_panorama
+    kept = min(width, int(np.ceil(PANORAMA_ASPECT * height)) - 1)
+    left = (width - kept) // 2
+    np.testing.assert_array_equal(shot.scene.image, picture[:, left : left + kept])
 
 
 @settings(max_examples=30)

@@ -28,9 +28,11 @@ from videos import (
     regular,
 )
 
-from mvsd.audio import rechunk
-from mvsd.errors import MvsdError, OutputExistsError, VideoFileError
+from mvsd.audio import load_audio, rechunk, save_audio
+from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, VideoFileError
+from mvsd.files import convert_file
 from mvsd.scene import Scene
+from mvsd.shots import find_shots
 from mvsd.soundtrack import Soundtrack
 from mvsd.video import convert_video
 
@@ -144,6 +146,62 @@ def test_a_gap_in_the_sound_is_filled_with_silence(tmp_path: Path) -> None:
     np.testing.assert_allclose(after[:24_000], first[0], atol=2**-14)
     assert not after[24_000:48_000].any()
     np.testing.assert_allclose(after[48_000:72_000], second[0], atol=2**-14)
+
+
+@pytest.mark.parametrize("kind", [MP4, MKV], ids=lambda kind: kind.suffix[1:])
+def test_the_sound_alone_stays_on_the_videos_clock(tmp_path: Path, kind: Kind) -> None:
+    sounds = [(0.25, noise(24_000, seed=1)), (1.25, noise(24_000, seed=2))]
+    source = make_video(tmp_path / f"in{kind.suffix}", kind, pictures(45), None, sounds)
+    convert_file(Gain(1.0), source, tmp_path / "out.wav")
+    convert_video(Gain(1.0), source, tmp_path / f"out{kind.suffix}", watch=False)
+    alone, _ = load_audio(tmp_path / "out.wav")
+    beside = heard(tmp_path / f"out{kind.suffix}", RATE)
+    assert not alone[0, : RATE // 5].any()
+    assert abs(delay(alone[0], beside[0])) < 0.1
+
+
+def test_a_clock_that_begins_elsewhere_begins_at_its_first_stream(tmp_path: Path) -> None:
+    """As in broadcasts, parts of streams and cameras' files; the pictures and the sound keep their distance."""
+    sound = noise(40_000)
+    kind = Kind(".mkv", "libx264", "pcm_s16le")
+    source = make_video(
+        tmp_path / "in.mkv", kind, pictures(45), regular(45) + 3600 * TICKS, [(3600.25, sound)]
+    )
+    report = convert_video(Gain(1.0), source, tmp_path / "out.mkv", watch=False)
+    assert report.seconds == pytest.approx(0.25 + 40_000 / RATE)
+    after = heard(tmp_path / "out.mkv", RATE)[0]
+    assert not after[: RATE // 4].any()
+    np.testing.assert_allclose(after[RATE // 4 :], sound[0], atol=2**-14)
+    shown = [frame_digests(tmp_path / name) for name in ("in.mkv", "out.mkv")]
+    assert [digest for _, digest in shown[0]] == [digest for _, digest in shown[1]]
+    times = np.subtract([time for time, _ in shown[0]], [time for time, _ in shown[1]])
+    np.testing.assert_allclose(times, 3600, atol=2e-3)
+    convert_file(Gain(1.0), source, tmp_path / "out.wav")
+    np.testing.assert_array_equal(load_audio(tmp_path / "out.wav")[0][0], after)
+    shots = list(find_shots(source))
+    assert [shot.start for shot in shots] == [0.0]
+
+
+def test_sound_alone_begins_where_it_begins(tmp_path: Path) -> None:
+    """What an encoder puts before it is not counted as silence where there is no picture to keep in step with."""
+    sound = noise(40_000)
+    source = make_video(tmp_path / "in.mkv", Kind(".mkv", "", "pcm_s16le"), sounds=[(0.044, sound)])
+    (tmp_path / "in.mkv").rename(source.with_suffix(".m4a"))  # the name says that it is on a clock
+    convert_file(Gain(1.0), source.with_suffix(".m4a"), tmp_path / "out.wav")
+    np.testing.assert_allclose(load_audio(tmp_path / "out.wav")[0], sound, atol=2**-14)
+
+
+def test_a_clock_that_begins_anew_loses_no_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two files were joined; what overlaps by less than a second is heard once."""
+    source = make_video(tmp_path / "in.mkv", MKV, pictures(3), None, [(0, noise(RATE))])
+    times = [Fraction(5), Fraction(7), Fraction(1), Fraction(3), Fraction(9, 2)]
+    parts = [(time, np.full((1, 2 * RATE), number, np.float32)) for number, time in enumerate(times, 1)]
+    monkeypatch.setattr(Soundtrack, "_decoded", lambda self: iter(parts))
+    found = np.concatenate(list(Soundtrack(source).blocks()), axis=1)[0]
+    changes = np.flatnonzero(np.diff(found)) + 1
+    assert found[0] == 0 and found[-1] == 5
+    np.testing.assert_allclose(changes / RATE, [5, 7, 9, 11, 13])
+    assert len(found) == 14.5 * RATE
 
 
 @settings(max_examples=20, deadline=None)
@@ -275,6 +333,16 @@ def test_sound_in_a_videos_container_without_pictures(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.m4a", Kind(".m4a", "", "aac"), sounds=[(0, sound)])
     convert_video(Gain(), source, tmp_path / "out.m4a")
     assert abs(delay(sound[0], heard(tmp_path / "out.m4a", RATE)[0])) < 0.1
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_recording_that_is_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"in{suffix}"
+    save_audio(source, noise(3 * RATE), RATE)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises((AudioFileError, VideoFileError), match=r"in\.\w+: .*(truncated|damaged)"):
+        convert_video(Gain(), source, tmp_path / "out.m4a")
+    assert listing(tmp_path) == [source.name]
 
 
 @pytest.mark.parametrize("kind", [MP4, MOV, MKV], ids=lambda kind: kind.suffix[1:])

@@ -26,13 +26,12 @@ from mvsd.cli.options import (
     Where,
     choose_device,
 )
-from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mvsd.blockwise import BlockConverter
-    from mvsd.converter import Converter
+    from mvsd.converter import Converter, Direction
     from mvsd.scene import Scene
 
 
@@ -318,13 +317,10 @@ def example(
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, model: Path | None, device: Device, **settings: Any) -> Converter:
-    from mvsd.converter import load
+def _load(direction: Direction, model: Path | None, device: Device, **settings: Any) -> Converter:
+    from mvsd.converter import load_as
 
-    found = load(name if model is None else model, choose_device(device), **settings)
-    if name == "dereverberator" and found.generates_response:
-        raise MvsdError(f"{model} draws the response of a room: it is a reverberator; give a dereverberator")
-    return found
+    return load_as(direction, model, choose_device(device), **settings)
 
 
 def _file_in(out: Path, source: Path) -> Path:
@@ -343,7 +339,9 @@ def _require_sound(out: Path, tail: float) -> None:
     from mvsd.container import is_container
 
     if tail and is_container(out):
-        raise typer.BadParameter("--tail is for sound files; a video keeps its length")
+        raise typer.BadParameter(
+            f"--tail is not for {out.suffix} files, which keep their length; give a .wav"
+        )
 
 
 def _require_photo(scene: Path | None, options: dict[str, Path | None]) -> None:

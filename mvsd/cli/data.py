@@ -150,9 +150,9 @@ def _open(
         found = SoundSpacesSpeech(data, split, in_view_only=True, limit=limit, progress=progress)
         return ProtocolView(found, protocol.value, limit)
     if dereverberator is not None:
-        from mvsd.converter import load
+        from mvsd.converter import load_as
 
-        model = load(dereverberator, choose_device(device))
+        model = load_as("dereverberator", dereverberator, choose_device(device))
         clips = AcousticAVSpeech(data, split, dereverberator=model, protocol=protocol.value, seed=seed)
         return ProtocolView(clips, protocol.value, limit)
     return open_dataset(data, split=split, protocol=protocol.value, limit=limit)

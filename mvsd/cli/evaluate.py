@@ -144,7 +144,7 @@ def evaluate(
         split=split,
         protocol=protocol.value,
         limit=limit,
-        speech=_speech_folder(speech, speakers),
+        speech=_speech_folder(speech, speakers, protocol),
         speakers=tuple(speakers or ()),
         cache=str(cache),
         seconds=seconds,
@@ -172,7 +172,11 @@ def _require_sense(
         raise typer.BadParameter("--constant and --development are for the references of reverberation")
 
 
-def _speech_folder(speech: Path | None, speakers: list[str] | None) -> str:
+def _speech_folder(speech: Path | None, speakers: list[str] | None, protocol: Protocol) -> str:
+    if speech is not None and protocol is not Protocol.full:
+        raise typer.BadParameter(
+            "--protocol cuts the data set's own recordings; with --speech there is --seconds"
+        )
     if speakers and speech is None:
         raise typer.BadParameter("--speakers chooses among --speech; give that as well")
     return "" if speech is None else str(speech)

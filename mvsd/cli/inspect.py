@@ -75,9 +75,9 @@ def inspect(
     scene, sound = _open(file, kind, depth)
     waveform = None
     if scene is not None:
-        from mvsd.converter import load
+        from mvsd.converter import load_as
 
-        reverberator = load("reverberator" if model is None else model, choose_device(device))
+        reverberator = load_as("reverberator", model, choose_device(device))
         with progress_bar("drawing responses") as progress:
             report = inspect_photo(
                 scene, reverberator, draws=draws, seed=seed, steps=steps, progress=progress

@@ -30,14 +30,15 @@ _HEARD_DB = 0.05
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> None:
     """Raise for files that cannot be read or written, before the time is spent on a model."""
-    from mvsd.audio import AudioReader, AudioWriter
+    from mvsd.audio import AudioWriter
     from mvsd.container import is_container
+    from mvsd.soundtrack import open_sound
     from mvsd.video import check_video
 
     if is_container(out):
         check_video(source, out, force=force)
     else:
-        with AudioReader(source) as reader:
+        with open_sound(source) as reader:
             AudioWriter(out, reader.sample_rate, reader.channels, force=force)
     if response is not None:
         AudioWriter(response, 16_000, 1, force=force)
@@ -152,7 +153,7 @@ def convert_folder(
     _tell(report, out / RESULTS)
     if options.get("check") and (num_kept := report.count("kept")):
         typer.echo(
-            f"warning: {num_kept} files are kept and were not checked; --force converts them again", err=True
+            f"warning: {num_kept} files are kept and were not checked; delete them for a check", err=True
         )
 
 
@@ -188,7 +189,9 @@ def _settings(command: Callable[..., None], options: dict[str, Any]) -> str:
 
     chosen = {name: text(value) for name, value in options.items() if name not in _WITHOUT_INFLUENCE}
     weights = {name: stamp(shipped_weights(name)) for name in SHIPPED}
-    return json.dumps({"command": command.__name__, "version": mvsd.__version__, **weights, **chosen})
+    return json.dumps(
+        {"command": command.__name__, "version": mvsd.__version__, "weights": weights, **chosen}
+    )
 
 
 def _tell(report: FolderReport, results: Path) -> None:

@@ -16,7 +16,7 @@ from mvsd.audio import AudioReader
 from mvsd.audio_writer import CONTAINERS
 from mvsd.blockwise import BlockConverter
 from mvsd.container import WITHOUT_PICTURES, has_pictures, is_video
-from mvsd.converter import Converter, load
+from mvsd.converter import Converter, load_as
 from mvsd.errors import MvsdError
 from mvsd.files import ConversionReport
 from mvsd.fullband import extend_response
@@ -38,6 +38,7 @@ _WHERE: dict[Task, str] = {
     "transfer": "in-the-new-room",
 }
 _MAX_VALUES = 2**28  # samples of all channels: 1 GiB on the disk while it is converted
+_MAX_CHANNELS = 16  # what links them holds all of a window at once
 _LAST_FRAME_SECONDS = 2.0  # by which a container may be longer than its sound
 _NO_ROOM = "no room to go to; take or choose a photo of one, or pick a sample room"
 
@@ -61,10 +62,10 @@ class Models:
 
     @classmethod
     def load(cls, reverberator: Path | None, dereverberator: Path | None, device: str) -> Models:
-        """Read both, those that come with mvsd where no file is given. Raises ModelFileError."""
+        """Read both, those that come with mvsd where no file is given. Raises as `load_as` does."""
         return cls(
-            load(reverberator or "reverberator", device),
-            load(dereverberator or "dereverberator", device),
+            load_as("reverberator", reverberator, device),
+            load_as("dereverberator", dereverberator, device),
             reverberator,
             dereverberator,
         )
@@ -184,6 +185,11 @@ def describe_source(path: Path, limits: Limits) -> str:
             raise MvsdError(
                 f"{path.name} ({_format(sound.sample_rate, sound.channels)}) is too much for this page;"
                 " the command line takes it"
+            )
+        if sound.channels > _MAX_CHANNELS:
+            raise MvsdError(
+                f"{path.name} has {sound.channels} channels; this page takes {_MAX_CHANNELS},"
+                " the command line any number"
             )
         what = "video, " if has_pictures(path) else ""
         return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
