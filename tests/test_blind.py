@@ -236,6 +236,16 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str) -> None:
         load_blind_config(tmp_path / "missing.toml")
 
 
+def test_what_would_end_a_training_ends_it_before_it_begins(
+    config: BlindTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvsd.training.blind.BlindEstimator", None)  # what is trained is not made
+    with pytest.raises(ConfigError, match="there is no folder"):
+        train_blind(config, tmp_path / "missing" / "blind.safetensors")
+    with pytest.raises(DataError, match="elsewhere"):
+        train_blind(replace(config, validation_rooms=("elsewhere",)), tmp_path / "blind.safetensors")
+
+
 def test_rooms_without_a_response_are_refused(tmp_path: Path) -> None:
     write_shards([Example("a", None, sample_rate=RATE, metadata={})], tmp_path, prefix="rooms")
     with pytest.raises(DataError, match="has no response"):

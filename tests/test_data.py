@@ -268,15 +268,30 @@ class TestSpeech:
         assert (crops.max(axis=1) > 0.1).all()
         assert np.histogram(crops.max(axis=1), bins=4, range=(0.4, 0.6))[0].min() > 70
 
+    def test_speakers(self, tmp_path: Path) -> None:
+        """A folder each, but in LibriSpeech's own layout, speaker/chapter/speaker-chapter-number."""
+        names = ["a/ann/1.wav", "a/bob/1-2.wav", "b/19/198/19-198-0001.wav", "b/19/227/19-227-0001.wav"]
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / name, np.full(100, 0.1), 16_000)
+        speech = Speech(tmp_path, tmp_path / "cache")
+        assert speech.paths == names
+        assert [speech.speaker(index) for index in range(4)] == ["a/ann", "a/bob", "b/19", "b/19"]
+
     def test_weights(self, folder: Path) -> None:
         speech = Speech(folder / "speech", folder / "cache", weights={"*0.wav": 0.0, "*1.wav": 0.0})
         assert speech.crop(1, 500).tobytes() in speech.utterance(2).tobytes()
+        last = {"*": 0.0, "*1.wav": 1.0}  # the last match counts
+        speech = Speech(folder / "speech", folder / "cache", weights=last)
+        assert speech.crop(1, 500).tobytes() in speech.utterance(1).tobytes()
 
     def test_errors(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="is not a folder"):
             Speech(tmp_path / "missing", tmp_path)
         with pytest.raises(DataError, match="no speech left"):
             Speech(tmp_path, tmp_path)
+        with pytest.raises(DataError, match=r"no sound file in .* matches nobody/\*"):
+            Speech(tmp_path, tmp_path, ["nobody/*"], only_holdout=True)
         (tmp_path / "text.wav").write_text("no sound")
         with pytest.raises(DataError, match=r"text\.wav"):
             Speech(tmp_path, tmp_path / "cache")

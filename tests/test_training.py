@@ -334,6 +334,31 @@ class TestTrain:
         assert not (tmp_path / "run" / "config.json").exists()
         train_gains(replace(config, start_from=""), tmp_path / "run")
 
+    def test_goes_on_without_what_it_began_with(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "weights").mkdir()
+        config = tiny_config(folder, f"start_from={tmp_path / 'weights'}", "schedule.total_steps=1")
+        files = [tmp_path / "weights" / f"{name}.safetensors" for name in ("reverberator", "dereverberator")]
+        for file in files:
+            Converter(getattr(config, file.stem)).save(file)
+        train(config, tmp_path / "run", progress=False)
+        for file in files:
+            file.unlink()
+        longer = replace(config, schedule=replace(config.schedule, total_steps=2))
+        train(longer, tmp_path / "run", progress=False)
+        assert [row["step"] for row in read_log(tmp_path / "run")] == ["1", "2"]
+
+    def test_rows_are_divided_before_the_first_step(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of the loop too, which begins later; a run that ends before it does not ask."""
+        asked: list[tuple[int, int, int]] = []
+        monkeypatch.setattr(loop, "rows_of_process", lambda counts, *_: asked.append(counts))
+        train_gains(tiny_config(folder), tmp_path / "a")
+        assert set(asked) == {(6, 0, 0), (2, 2, 2)}
+        asked.clear()
+        train_gains(tiny_config(folder, "schedule.total_steps=3"), tmp_path / "b")
+        assert set(asked) == {(6, 0, 0)}
+
     def test_learns_and_goes_on_with_a_larger_budget(self, folder: Path, tmp_path: Path) -> None:
         config = tiny_config(folder, "schedule.total_steps=20", "optimizer.learning_rate=0.05")
         train_gains(config, tmp_path)
@@ -397,6 +422,8 @@ class TestTrain:
         config = tiny_config(folder, "schedule.total_steps=200")
         with pytest.raises(MvsdError, match="100 steps up to 105 had no finite gradient"):
             train(config, tmp_path / "b", build=lambda _: Broken(range(6, 300)), progress=False)
+        kept = json.loads((tmp_path / "b" / "reverberator.safetensors").read_text())
+        assert torch.tensor(kept).isfinite().all()  # what was learned before can be gone on from
 
     def test_auto_computes_in_bf16_where_that_is_faster(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -406,9 +433,7 @@ class TestTrain:
         for number, (precision, faster) in enumerate(
             [("fp32", True), ("auto", False), ("bf16", False), ("auto", True)]
         ):
-            monkeypatch.setattr(
-                "mvsd.training.precision.bf16_is_faster", lambda device, faster=faster: faster
-            )
+            monkeypatch.setattr("mvsd.training.loop.bf16_is_faster", lambda device, faster=faster: faster)
             config = tiny_config(
                 folder, f"precision={precision}", "schedule.total_steps=2", "schedule.log_every=1"
             )
@@ -416,12 +441,39 @@ class TestTrain:
             AcceleratorState._reset_state(reset_partial_state=True)
             losses.append(read_log(tmp_path / str(number))[-1]["gradient_norm"])
         assert losses[0] == losses[1] != losses[2] == losses[3]
+        # Where a run goes on, it goes on as it began, whatever is faster there.
+        config = tiny_config(folder, "precision=auto", "schedule.total_steps=3", "schedule.log_every=1")
+        monkeypatch.setattr("mvsd.training.loop.bf16_is_faster", lambda device: False)
+        train(config, tmp_path / "3", progress=False)
+        assert json.loads((tmp_path / "3" / "config.json").read_text())["precision"] == "bf16"
 
     def test_bf16(self, folder: Path, tmp_path: Path) -> None:
         train(tiny_config(folder, "precision=bf16", "schedule.total_steps=4"), tmp_path, progress=False)
         weights = load_file(tmp_path / "checkpoints" / "step-000000004.safetensors")
         assert all(value.dtype != torch.bfloat16 for value in weights.values())
         assert all(float(row["total"]) > 0 for row in read_log(tmp_path))
+
+    def test_bf16_teaches_the_reverberator_without_pairs(self, folder: Path, tmp_path: Path) -> None:
+        """Its loop calls the network without gradient first: weights cast then must not be taken for the last call."""
+        changes = ("precision=bf16", "data.num_paired=0", "mutual.reverberator_loop_steps=2")
+        steps = ("schedule.paired_steps=0", "schedule.total_steps=4", "optimizer.weight_decay=0")
+        config = tiny_config(folder, *changes, *steps)
+        train(config, tmp_path, progress=False)
+        torch.manual_seed(config.seed)
+        before = dict(loop.build_mutual_learning(config).named_parameters())
+        after = load_file(tmp_path / "checkpoints" / "step-000000004.safetensors")
+        learned = {name: not torch.equal(after[f"model/{name}"], value) for name, value in before.items()}
+        layers = [
+            name
+            for name, value in before.items()
+            if value.ndim == 4 and name.startswith("reverberator.denoiser")
+        ]
+        assert [name for name in layers if not learned[name]] == [] != layers
+
+    def test_other_arithmetic_in_one_process_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        train(tiny_config(folder, "schedule.total_steps=1"), tmp_path / "a", progress=False)
+        with pytest.raises(ConfigError, match="start another process"):
+            train(tiny_config(folder, "precision=bf16"), tmp_path / "b", progress=False)
 
     @pytest.mark.slow
     def test_two_processes_give_the_losses_of_one(self, folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class DataConfig:
     Attributes:
         speech: folder of dry speech.
         speech_holdout: globs on paths below it that training never hears.
-        speech_weights: glob -> factor on how often those files are drawn.
+        speech_weights: glob -> factor on how often those files are drawn; the last match counts, so that a
+            configuration has the last word on what it extends.
         cache: folder for the decoded speech.
         rooms: shards, or folders of shards, with scene and rir.
         unpaired_rooms: for reverberant-only rows, shards with scene and either a recording made there (reverberant),

@@ -50,7 +50,7 @@ class Speech:
             cache: folder of the cache, about 115 MB per hour of speech; safe to delete.
             holdout: globs on relative paths, where ``*`` also matches ``/``; those files are left out ...
             only_holdout: ... or are the only ones kept.
-            weights: glob -> factor on the chance that a crop comes from these files; the first match counts.
+            weights: glob -> factor on the chance that a crop comes from these files; the last match counts.
 
         Raises:
             DataError: the folder holds no sound, or a file cannot be decoded.
@@ -59,6 +59,10 @@ class Speech:
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder; wanted is a folder of speech files")
         self.paths = _find_files(self.folder, holdout, only_holdout)
+        if not self.paths and only_holdout:
+            raise DataError(
+                f"no sound file in {self.folder} matches {' '.join(holdout)}; give globs of some that are"
+            )
         if not self.paths:
             raise DataError(f"no speech left in {self.folder}; wanted are {', '.join(SUFFIXES)} files")
         data, index = _cache_paths(self.folder, Path(cache), self.paths)
@@ -86,8 +90,10 @@ class Speech:
         return self._read(index, 0, int(self.lengths[index]))
 
     def speaker(self, index: int) -> str:
-        """The folder of the file, which in most corpora is the speaker."""
-        return str(PurePosixPath(self.paths[index]).parent)
+        """The folder of the file, which in most corpora is the speaker; in LibriSpeech's own layout the one above."""
+        path = PurePosixPath(self.paths[index])
+        is_chapter = path.name.startswith(f"{path.parent.parent.name}-{path.parent.name}-")
+        return str(path.parent.parent if is_chapter else path.parent)
 
     def crop(self, seed: int, num_samples: int, context: int = 0) -> np.ndarray:
         """Draw a crop that is not a pause, uniformly over time.
@@ -128,7 +134,8 @@ def _find_files(folder: Path, holdout: Sequence[str], only_holdout: bool) -> lis
 
 
 def _weight(path: str, weights: Mapping[str, float]) -> float:
-    return next((weight for glob, weight in weights.items() if fnmatchcase(path, glob)), 1.0)
+    matches = [weight for glob, weight in weights.items() if fnmatchcase(path, glob)]
+    return matches[-1] if matches else 1.0
 
 
 def _cache_paths(folder: Path, cache: Path, paths: list[str]) -> tuple[Path, Path]:

@@ -83,10 +83,14 @@ def train_blind(config: BlindTrainConfig, path: str | Path) -> BlindEstimator:
 
     Raises:
         DataError: the speech or a shard cannot be used.
+        ConfigError: there is no folder for the model file.
     """
     torch.manual_seed(config.seed)
     speech = Speech(config.speech, config.cache, holdout=config.speech_holdout)
     responses = Responses(Shards(config.rooms), config.num_variants, config.num_made, config.seed)
+    validation = Responses(Shards(config.validation_rooms), 0, 0, config.seed)
+    if not Path(path).parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {Path(path).parent}; create it first")
     typer.echo(f"{len(speech)} utterances, {len(responses)} responses", err=True)
     recordings = Recordings(speech, responses, config.recording, config.seed)
     estimator = BlindEstimator(config.network).train()
@@ -113,7 +117,7 @@ def train_blind(config: BlindTrainConfig, path: str | Path) -> BlindEstimator:
             likelihood, error = np.mean(errors[-_LOG_EVERY:], axis=0)
             line = f"step {step + 1}: loss {likelihood:.3f}, rt60 off by {100 * error:.1f} %, "
             typer.echo(f"{line}{perf_counter() - started:.0f} s", err=True)
-    calibrate(estimator.eval(), speech, config)
+    calibrate(estimator.eval(), Recordings(speech, validation, config.recording, config.seed), config)
     estimator.save(path)
     return estimator
 
@@ -126,10 +130,8 @@ def gaussian_loss(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def calibrate(estimator: BlindEstimator, speech: Speech, config: BlindTrainConfig) -> None:
+def calibrate(estimator: BlindEstimator, recordings: Recordings, config: BlindTrainConfig) -> None:
     """Scale each spread by the root mean square of (error / spread) on validation rooms, 1 where it is right."""
-    responses = Responses(Shards(config.validation_rooms), 0, 0, config.seed)
-    recordings = Recordings(speech, responses, config.recording, config.seed)
     ratios = []
     for number in range(16):
         mean, std, target = _estimates(estimator, recordings, config, _VALIDATION + number)

@@ -118,7 +118,8 @@ class TrainConfig:
         photo_weights: file of weights published for ImageNet, with which the scene encoders of the learners begin
             where `start_from` has none for them; see `SceneEncoder.load_published`. Empty: fresh weights.
         seed: of the weights and of every batch.
-        precision: "bf16" computes in bfloat16 under autocast, with weights in float32; "auto" does where it saves time.
+        precision: "bf16" computes in bfloat16 under autocast, with weights in float32; "auto" does where it saves time,
+            as found when the run begins.
         device: "auto" takes an accelerator if there is one.
         num_threads: of torch on the CPU; 0 leaves its choice.
     """

@@ -16,20 +16,21 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import AutocastKwargs, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
 from mvsd.config import flatten, from_dict, to_dict
 from mvsd.converter import Converter
-from mvsd.data.batch import Batch
-from mvsd.data.mixing import batches, open_mixer
+from mvsd.data.batch import Batch, rows_of_process
+from mvsd.data.mixing import Mixer, batches, open_mixer
 from mvsd.errors import ConfigError, MvsdError
 from mvsd.mutual import MutualLearning
+from mvsd.training.checkpoint import latest_checkpoint
 from mvsd.training.config import TrainConfig, describe
 from mvsd.training.ema import Ema
 from mvsd.training.examples import Figure
 from mvsd.training.logs import write_text
-from mvsd.training.precision import computes_in_bf16
+from mvsd.training.precision import bf16_is_faster
 from mvsd.training.report import Reporter, Validate, display
 from mvsd.training.state import TrainState
 
@@ -88,11 +89,15 @@ def train(
     run_dir, schedule = Path(run_dir), config.schedule
     if not (schedule.total_steps or schedule.max_seconds):
         raise ConfigError("the run has no budget; set schedule.total_steps or schedule.max_seconds")
+    config = _with_precision(config, run_dir)
     accelerator = _start_accelerator(config)
     _check_config(config, run_dir)
     with accelerator.main_process_first():  # the others find the speech decoded
         mixer = open_mixer(config.data, seed=config.seed, paired_batches=schedule.paired_steps)
-    state = _build_state(config, build, accelerator)
+    _divide_rows(mixer, config, accelerator.num_processes)
+    state = _build_state(
+        config, build, accelerator, is_new=latest_checkpoint(run_dir / "checkpoints") is None
+    )
     _keep_config(config, run_dir, accelerator)
     state.resume(run_dir / "checkpoints")
     module = accelerator.prepare_model(state.module)
@@ -123,9 +128,11 @@ def train(
                 skipped_in_a_row = 0
                 state.add(terms, len(batch) * accelerator.num_processes)
             elif (skipped_in_a_row := skipped_in_a_row + 1) >= MAX_SKIPPED_IN_A_ROW:
+                report.export()
                 raise MvsdError(
-                    f"{skipped_in_a_row} steps up to {state.step} had no finite gradient; "
-                    f"lower optimizer.learning_rate or use precision = 'fp32'"
+                    f"{skipped_in_a_row} steps up to {state.step} had no finite gradient; {run_dir} holds what was "
+                    "learned before: start_from it in another run folder, with a lower optimizer.learning_rate or "
+                    "precision = 'fp32'"
                 )
             report.after_step()
             show(schedule.progress(state.step, state.elapsed), state.step, terms)
@@ -140,29 +147,61 @@ def _start_accelerator(config: TrainConfig) -> Accelerator:
     options = [
         DistributedDataParallelKwargs(find_unused_parameters=True),
         InitProcessGroupKwargs(timeout=timedelta(hours=3)),
+        # In the loop weights are used with and without gradient, and some versions of torch keep a copy in bfloat16 of
+        # the first use for the second (pytorch issue 112583): it had no gradient.
+        AutocastKwargs(cache_enabled=False),
     ]
+    precision = "bf16" if config.precision == "bf16" else "no"
+    try:
+        return Accelerator(cpu=config.device == "cpu", mixed_precision=precision, kwargs_handlers=options)
+    except ValueError as error:
+        raise ConfigError(
+            f"this process trained before with other arithmetic than {precision}, or elsewhere; start another process"
+        ) from error
+
+
+def _with_precision(config: TrainConfig, run_dir: Path) -> TrainConfig:
+    """What `precision = "auto"` means: what it meant where the run began, else what saves time here."""
+    if config.precision != "auto":
+        return config
+    known = _known_config(run_dir)
+    if known is not None and known.precision != "auto":
+        return replace(config, precision=known.precision)
     has_accelerator = config.device == "auto" and torch.accelerator.is_available()
     device = torch.accelerator.current_accelerator() if has_accelerator else None
-    is_bf16 = computes_in_bf16(config.precision, device or torch.device("cpu"))
-    return Accelerator(
-        cpu=config.device == "cpu", mixed_precision="bf16" if is_bf16 else "no", kwargs_handlers=options
-    )
+    return replace(config, precision="bf16" if bf16_is_faster(device or torch.device("cpu")) else "fp32")
+
+
+def _known_config(run_dir: Path) -> TrainConfig | None:
+    """The configuration of the run in a folder, if there is one."""
+    path = run_dir / "config.json"
+    if not path.exists():
+        return None
+    try:
+        return from_dict(TrainConfig, json.loads(path.read_text()))
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"{path} is not a configuration of this version: {error}") from error
 
 
 def _check_config(config: TrainConfig, run_dir: Path) -> None:
     """Raise ConfigError where the folder holds a run that learned under another configuration."""
-    path = run_dir / "config.json"
-    if path.exists():
-        try:
-            known = flatten(to_dict(from_dict(TrainConfig, json.loads(path.read_text()))))
-        except (ValueError, ConfigError) as error:
-            raise ConfigError(f"{path} is not a configuration of this version: {error}") from error
-        wanted = flatten(to_dict(config))
-        for name in sorted((known.keys() | wanted.keys()) - _FREE_KEYS):
-            if (old := known.get(name)) != (new := wanted.get(name)):
-                raise ConfigError(
-                    f"{run_dir} was trained with {name} = {old!r}, not {new!r}; choose another run folder"
-                )
+    if (before := _known_config(run_dir)) is None:
+        return
+    known, wanted = flatten(to_dict(before)), flatten(to_dict(config))
+    for name in sorted((known.keys() | wanted.keys()) - _FREE_KEYS):
+        old, new = known.get(name), wanted.get(name)
+        if old != new and not (name == "precision" and old == "auto"):
+            raise ConfigError(
+                f"{run_dir} was trained with {name} = {old!r}, not {new!r}; choose another run folder"
+            )
+
+
+def _divide_rows(mixer: Mixer, config: TrainConfig, num_processes: int) -> None:
+    """Raise ConfigError for rows that cannot be divided, those of the loop too, which begins an hour later."""
+    schedule = config.schedule
+    last = schedule.total_steps - 1 if schedule.total_steps else schedule.paired_steps
+    for number in {0, min(schedule.paired_steps, last)}:
+        rows_of_process(mixer.counts(number), 0, num_processes)
 
 
 def _keep_config(config: TrainConfig, run_dir: Path, accelerator: Accelerator) -> None:
@@ -174,13 +213,18 @@ def _keep_config(config: TrainConfig, run_dir: Path, accelerator: Accelerator) -
 
 
 def _build_state(
-    config: TrainConfig, build: Callable[[TrainConfig], nn.Module], accelerator: Accelerator
+    config: TrainConfig,
+    build: Callable[[TrainConfig], nn.Module],
+    accelerator: Accelerator,
+    *,
+    is_new: bool,
 ) -> TrainState:
+    """Where it is not new, a checkpoint holds the weights, and the files it began with may be gone."""
     torch.manual_seed(config.seed)
     module = build(config).to(accelerator.device)
-    if config.photo_weights:
+    if config.photo_weights and is_new:
         _load_photo_weights(module, config)
-    if config.start_from:
+    if config.start_from and is_new:
         _load_weights(module, config)
     options = config.optimizer
     optimizer = torch.optim.AdamW(

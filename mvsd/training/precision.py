@@ -11,11 +11,6 @@ _GAIN = 1.2  # how much faster bfloat16 must be
 _TRIALS = 4
 
 
-def computes_in_bf16(precision: str, device: torch.device) -> bool:
-    """What `TrainConfig.precision` means on a device."""
-    return precision == "bf16" or (precision == "auto" and bf16_is_faster(device))
-
-
 def bf16_is_faster(device: torch.device) -> bool:
     """Whether a convolution and its gradient take less time in bfloat16; on an accelerator, whether it knows it."""
     if device.type == "cuda":

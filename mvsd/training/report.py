@@ -60,7 +60,7 @@ class Reporter:
         if self._due(schedule.examples_every):
             self._write_examples()
         if self._due(schedule.export_every):
-            self._export()
+            self.export()
         if self._due(schedule.checkpoint_every):
             self._checkpoint()
 
@@ -71,7 +71,7 @@ class Reporter:
         if self.state.validated_step != self.state.step and not stopped:
             self._validate()
         self._checkpoint()
-        self._export()
+        self.export()
         if stopped and self.accelerator.is_main_process:
             message = f"Stopped after step {self.state.step}; the same command goes on from there."
             Console(stderr=True).print(message)
@@ -116,7 +116,8 @@ class Reporter:
             write_examples(folder, state.reverberator.module, state.dereverberator.module, pairs, self.figure)
         self.accelerator.wait_for_everyone()
 
-    def _export(self) -> None:
+    def export(self) -> None:
+        """Write the averaged converters as model files."""
         if self.accelerator.is_main_process:
             self.state.reverberator.module.save(self.run_dir / "reverberator.safetensors")
             self.state.dereverberator.module.save(self.run_dir / "dereverberator.safetensors")

@@ -12,7 +12,7 @@ from mvsd.data.mixing import DataConfig, Mixer
 from mvsd.data.scenes import SceneConfig
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
-from mvsd.errors import ConfigError
+from mvsd.errors import ConfigError, DataError
 from mvsd.mutual import MutualLearning, residual_drr_db
 from mvsd.training.config import TrainConfig
 from mvsd.training.report import Validate
@@ -34,7 +34,12 @@ def make_validation(config: TrainConfig) -> Validate | None:
         return None
     if not data.speech_holdout:
         raise ConfigError("validation needs voices; set data.speech_holdout to globs of held-out speakers")
-    speech = Speech(data.speech, data.cache, data.speech_holdout, only_holdout=True)
+    try:
+        speech = Speech(data.speech, data.cache, data.speech_holdout, only_holdout=True)
+    except DataError as error:
+        raise DataError(
+            f"{error} (data.speech_holdout, the voices of validation; data.validation_rooms = [] does without)"
+        ) from error
     still = DataConfig(
         num_samples=data.num_samples,
         rir_samples=data.rir_samples,
