@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,13 @@ class TestSoundSpaces:
             np.testing.assert_allclose(again[: len(voice)], example.reverberant[: len(voice)], atol=1e-4)
         assert np.abs(long.anechoic).max() < 1.0  # the peak of the utterance comes after the clip
         assert apply_protocol(long, "first-2.56s") is long
+        whole = open_dataset(soundspaces, split="test-unseen", protocol="full")[0]
+        whole = replace(whole, metadata={"transcript": "HE HOPED"})
+        assert (
+            "transcript" not in apply_protocol(whole, "first-2.56s").metadata
+        )  # of what was cut there is none
+        brief = replace(whole, anechoic=whole.anechoic[:100], reverberant=whole.reverberant[:100])
+        assert apply_protocol(brief, "first-2.56s").metadata["transcript"] == "HE HOPED"
 
     def test_single_split_needs_no_name(self, soundspaces: Path, tmp_path: Path) -> None:
         assert len(open_dataset(soundspaces / "test-unseen")) == 4

@@ -125,6 +125,8 @@ def test_an_example_without_a_source_is_refused_and_a_built_source_is_not_dry() 
         make_clip([example(0, anechoic=None)], 0, "reverberation")
     built = make_clip([example(0, metadata={"source": {"snr_db": 3.0}})], 0, "reverberation")
     assert built.true_source is None and built.dry is None
+    back = make_clip([example(0, metadata={"source": {"snr_db": 3.0}})], 0, "dereverberation")
+    assert back.target is None and back.dry is None and len(back.source)
 
 
 def test_speech_in_rooms_is_the_voice_in_the_room(tmp_path: Path) -> None:
@@ -292,6 +294,24 @@ def test_rows_conditions_and_values(data: Path, code: Path) -> None:
     projection = (estimate @ clip.target) / (clip.target @ clip.target) * clip.target
     si_sdr = 10 * math.log10((projection**2).sum() / ((projection - estimate) ** 2).sum())
     assert record.scores.values["si_sdr_db"] == pytest.approx(si_sdr, abs=1e-3)
+
+
+class InPlace:
+    """Somebody's converter that writes into what it is given."""
+
+    def convert(self, waveform: np.ndarray, sample_rate: int, scene: Any, *, seed: int) -> np.ndarray:
+        waveform *= 0
+        return waveform
+
+
+def test_a_converter_cannot_change_what_the_next_is_given(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(Shards(data), 0, "dereverberation")
+    before = clip.source.copy()
+    monkeypatch.setattr("mvsd.evaluation.systems.open_converter", lambda spec, device: InPlace())
+    assert not Model("mine", "mine:InPlace").estimate(clip, "right photo").any()
+    np.testing.assert_array_equal(clip.source, before)
 
 
 def test_failures_have_reasons_and_no_value(data: Path, code: Path) -> None:
@@ -648,6 +668,21 @@ def test_the_command_prints_every_format_and_tells_failures(
         (["--out", "o", "--task", "singing", "--data", "d"], "singing"),
         (["--out", "o", "--task", "dereverberation", "--data", "nowhere"], "nowhere is no folder"),
         (["--out", "o", "--votes", "v.json"], "listening-test.json is not there"),
+        (
+            [
+                "-o",
+                "o",
+                "--task",
+                "reverberation",
+                "--data",
+                "d",
+                "--speech",
+                "s",
+                "--protocol",
+                "first-2.56s",
+            ],
+            "with --speech there is --seconds",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -31,7 +31,8 @@ def apply_protocol(example: Example, protocol: ProtocolName) -> Example:
 
     "full" changes nothing. "first-2.56s" is how visual acoustic matching is scored (Chen et al., CVPR 2022): each
     of the two voices is divided by its own peak over the whole utterance, then padded with zeros or cut to its
-    first 40,960 samples. ``metadata["level"]`` then says ``reverberant = level * convolve(anechoic, rir)``.
+    first 40,960 samples. ``metadata["level"]`` then says ``reverberant = level * convolve(anechoic, rir)``. The
+    transcript of what was cut is no longer one.
     """
     if protocol == "full" or example.metadata.get("protocol") == protocol:
         return example
@@ -41,6 +42,8 @@ def apply_protocol(example: Example, protocol: ProtocolName) -> Example:
     peaks = {}
     for name in ("anechoic", "reverberant"):
         waveform = getattr(example, name)
+        if waveform is not None and len(waveform) > CLIP_SAMPLES:
+            metadata.pop("transcript", None)
         peaks[name] = 0.0 if waveform is None else float(np.abs(waveform).max(initial=0.0))
     if all(peaks.values()):
         metadata["level"] = level_of(example) * peaks["anechoic"] / peaks["reverberant"]

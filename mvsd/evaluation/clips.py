@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,7 @@ class Clip:
     @property
     def true_source(self) -> Waveform | None:
         """The source; None where it was built from the target and so is no dry voice (Acoustic AVSpeech)."""
-        made = self.metadata.get("source")
-        return None if isinstance(made, dict) and "snr_db" in made else self.source
+        return None if _is_built(self.metadata) else self.source
 
 
 def make_clip(examples: Sequence[Example], index: int, task: Task, seed: int = 0) -> Clip:
@@ -68,7 +67,9 @@ def make_clip(examples: Sequence[Example], index: int, task: Task, seed: int = 0
     """
     example = examples[index]
     dry, wet = example.anechoic, _reverberant(example)
-    source, target = (dry, wet) if task == "reverberation" else (wet, dry)
+    source, target = (
+        (dry, wet) if task == "reverberation" else (wet, None if _is_built(example.metadata) else dry)
+    )
     if source is None:
         wanted = "dry voice" if task == "reverberation" else "recording made in a room"
         raise DataError(
@@ -147,6 +148,12 @@ def _reverberant(example: Example) -> Waveform | None:
     if example.reverberant is not None or example.anechoic is None or example.rir is None:
         return example.reverberant
     return convolve(example.anechoic, example.rir)[: len(example.anechoic)]
+
+
+def _is_built(metadata: Mapping[str, Any]) -> bool:
+    """Whether the dry voice was made from the recording, with noise in it."""
+    made = metadata.get("source")
+    return isinstance(made, dict) and "snr_db" in made
 
 
 def _wrong_scene(examples: Sequence[Example], index: int, example: Example) -> Scene | None:

@@ -200,13 +200,14 @@ class Model:
         return self.spec not in SHIPPED and Path(self.spec).is_file()
 
     def identity(self) -> Hashable:
-        """Content of the model file, or of the module's."""
+        """Content of the model file, or of the module's; of a package, all its files."""
         path: Path | None = Path(self.spec)
         if self.spec in SHIPPED:
             path = shipped_weights(self.spec)
         elif not self.is_file:
             path = _find_module(self.spec.partition(":")[0])
-        content = "" if path is None else file_digest(path)
+        is_package = path is not None and path.name == "__init__.py"
+        content = "" if path is None else tree_identity(path.parent) if is_package else file_digest(path)
         return ("model", "" if self.is_file else self.spec, content, self.device, self.steps)
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
@@ -218,7 +219,9 @@ class Model:
         options = {} if self.steps is None else {"steps": self.steps}
         converter = open_converter(self.spec, self.device)
         try:
-            converted = converter.convert(clip.source, clip.sample_rate, scene, seed=clip.seed, **options)
+            converted = converter.convert(
+                clip.source.copy(), clip.sample_rate, scene, seed=clip.seed, **options
+            )
             return np.asarray(converted, np.float32)
         except MvsdError:
             raise

@@ -22,8 +22,9 @@ def rte(*, estimate: Waveform, target: Waveform, sample_rate: int, estimator: st
 
     The RT60 is estimated blindly, from each recording alone, by the network that comes with mvsd (its own error is
     in the documentation), by another file of `mvsd.blind`, or by the published estimator of Chen et al., "Visual
-    acoustic matching", CVPR 2022 (`estimator` is the path of `rt60_estimator.pth`), which alone gives the figures of
-    the papers. Values of different estimators do not compare.
+    acoustic matching", CVPR 2022 (`estimator` is the path of `rt60_estimator.pth`), which alone comes near the figures
+    of the papers; it hears each clip divided by its peak, in the papers by that of the whole utterance. Values of
+    different estimators do not compare.
     """
     reference, degraded = checked_pair(target, estimate)
     return abs(

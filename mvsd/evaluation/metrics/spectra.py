@@ -14,7 +14,7 @@ def stft_distance(*, estimate: Waveform, target: Waveform, sample_rate: int) -> 
 
     Each clip is divided by its peak; FFT 512, hop 160, Hamming window of 400 samples, frames centred, zeros
     beyond the ends. As in Chen et al., "Visual acoustic matching", CVPR 2022, and MVSD, there on clips of
-    2.56 s at 16 kHz.
+    2.56 s at 16 kHz, cut from utterances that were divided by their peaks and not divided again.
     """
     reference, degraded = _magnitudes(estimate, target, sample_rate)
     return float(np.mean((degraded - reference) ** 2))
