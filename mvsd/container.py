@@ -60,6 +60,8 @@ def open_input(path: Path) -> Any:
     """An av.container.InputContainer. Raises `VideoFileError`."""
     import av
 
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep FFmpeg waiting
+        raise VideoFileError(f"{path}: a pipe or a device; write it to a file first, it is read twice")
     try:
         return open_media(path)
     except FileNotFoundError:

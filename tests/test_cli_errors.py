@@ -160,7 +160,8 @@ def test_several_recordings_are_a_folder(files: Path) -> None:
 @posix_only
 def test_a_pipe_is_not_read(files: Path) -> None:
     os.mkfifo(files / "pipe")
-    fails(files, "dereverb", files / "pipe", "-o", files / "out.wav", says="a pipe or a device", run=run_here)
+    for out in ("out.wav", "out.mkv"):
+        fails(files, "dereverb", files / "pipe", "-o", files / out, says="a pipe or a device", run=run_here)
     (files / "pipe").unlink()
     fails(files, "dereverb", "-", "-o", files / "out.wav", says="a pipe or a device", run=run_here)
 
