@@ -33,6 +33,8 @@ Waveform = NDArray[np.float32]
 # A lost packet is 20 ms and more; Matroska rounds to 1 ms, and some recorders' clocks are uneven by a few.
 GAP_SECONDS = 0.015
 _MAX_GAP_SECONDS = 86_400.0
+_USUAL = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
 _SILENCE = 2**16  # samples in a block of it
 _LOSSY_BITS_PER_SECOND = 96_000  # and channel: hard to tell from the original, in AAC and in Opus
 _LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "wavpack", "truehd", "mlp")
@@ -79,7 +81,10 @@ class Soundtrack:
         with open_input(self.path) as container:
             sound = sound_of(container, self.path).codec_context
             self.sample_rate, self.channels = sound.sample_rate, sound.channels
-            self.layout, self.codec = sound.layout.name, sound.name
+            self._read_layout, self.codec = sound.layout.name, sound.name
+            # A WAV file need not say which channel is which: FFmpeg's layout is then "1 channels".
+            is_said = not self._read_layout.endswith(" channels")
+            self.layout = self._read_layout if is_said else _USUAL.get(self.channels, self._read_layout)
             self.subtype, self.tags = subtype_of(sound), dict[str, str]()
             require_rate(self.path, self.sample_rate, VideoFileError)
             self.seconds = None if container.duration is None else container.duration / 1e6
@@ -127,7 +132,7 @@ class Soundtrack:
         with open_input(self.path) as container:
             stream = container.streams.audio[0]
             # Packed: PyAV 18 counts planes wrongly beyond 8 channels.
-            to_float = av.AudioResampler(format="flt", layout=self.layout, rate=self.sample_rate)
+            to_float = av.AudioResampler(format="flt", layout=self._read_layout, rate=self.sample_rate)
             try:
                 if picture_of(container) is None:  # what a codec needs to begin is no part of a sound alone
                     begin = max(Fraction(0), (stream.start_time or 0) * stream.time_base)
@@ -135,7 +140,9 @@ class Soundtrack:
                     begin = clock_start(container)
                 for frame in container.decode(stream):
                     time = None if frame.pts is None else frame.pts * frame.time_base - begin
-                    num_samples = _num_played(frame, stream)
+                    num_samples = (
+                        _num_played(frame, stream) if container.format.name == _MP4 else frame.samples
+                    )
                     for part in to_float.resample(frame):
                         samples = part.to_ndarray().reshape(-1, self.channels).T[:, :num_samples]
                         yield time, np.ascontiguousarray(samples)
@@ -165,7 +172,7 @@ def open_sound(path: Path) -> Iterator[AudioReader | Soundtrack]:
 
 
 def _num_played(frame: Any, stream: Any) -> int:
-    """Samples of a frame that belong to the sound: the last packet of MP4 says how many."""
+    """Samples of a frame of MP4 that belong to the sound: the last packet says how many."""
     exact = stream.time_base == Fraction(1, frame.sample_rate) and frame.duration
     return min(frame.samples, frame.duration) if exact else int(frame.samples)
 

@@ -335,6 +335,18 @@ def test_sound_in_a_videos_container_without_pictures(tmp_path: Path) -> None:
     assert abs(delay(sound[0], heard(tmp_path / "out.m4a", RATE)[0])) < 0.1
 
 
+@pytest.mark.parametrize("suffix", [".ogg", ".opus", ".flac", ".wav", ".mp3"])
+def test_a_recording_loses_no_sample_on_its_way_to_m4a(tmp_path: Path, suffix: str) -> None:
+    """FFmpeg says of Vorbis' first packet that it lasts half as long as it does."""
+    sound = noise(40_321)
+    save_audio(tmp_path / f"in{suffix}", sound, RATE)
+    recording, _ = load_audio(tmp_path / f"in{suffix}")
+    convert_video(Gain(1.0), tmp_path / f"in{suffix}", tmp_path / "out.m4a")
+    after = heard(tmp_path / "out.m4a", RATE)
+    assert after.shape[1] >= recording.shape[1]
+    assert abs(delay(recording[0], after[0])) < 0.1
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_a_recording_that_is_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"in{suffix}"
