@@ -98,10 +98,8 @@ class Soundtrack:
         for time, samples in self._decoded():
             start = position if time is None else round(time * self.sample_rate) + reset
             gap = start - position
-            if (
-                position > 0 and gap < -self.sample_rate
-            ):  # the clock began anew, as where two files were joined
-                reset, gap = reset - gap, 0
+            if position > 0 and gap < -self.sample_rate:
+                reset, gap = reset - gap, 0  # the clock began anew, as where two files were joined
             if gap and (position == 0 or abs(gap) > GAP_SECONDS * self.sample_rate):
                 yield from self._silence(gap)
                 samples = samples[:, max(0, -gap) :]
@@ -140,9 +138,7 @@ class Soundtrack:
                     begin = clock_start(container)
                 for frame in container.decode(stream):
                     time = None if frame.pts is None else frame.pts * frame.time_base - begin
-                    num_samples = (
-                        _num_played(frame, stream) if container.format.name == _MP4 else frame.samples
-                    )
+                    num_samples = _num_played(frame, stream)
                     for part in to_float.resample(frame):
                         samples = part.to_ndarray().reshape(-1, self.channels).T[:, :num_samples]
                         yield time, np.ascontiguousarray(samples)
@@ -172,8 +168,12 @@ def open_sound(path: Path) -> Iterator[AudioReader | Soundtrack]:
 
 
 def _num_played(frame: Any, stream: Any) -> int:
-    """Samples of a frame of MP4 that belong to the sound: the last packet says how many."""
-    exact = stream.time_base == Fraction(1, frame.sample_rate) and frame.duration
+    """Samples of a frame that belong to the sound: the last packet of MP4 says how many."""
+    exact = (
+        stream.container.format.name == _MP4
+        and stream.time_base == Fraction(1, frame.sample_rate)
+        and frame.duration
+    )
     return min(frame.samples, frame.duration) if exact else int(frame.samples)
 
 
