@@ -19,6 +19,7 @@ from mvsd.data.shards import Shards
 from mvsd.errors import ConfigError
 from mvsd.simulation import picture, sound
 from mvsd.simulation import simulate as simulate_module
+from mvsd.simulation.doorway import wall_pieces
 from mvsd.simulation.geometry import (
     Box,
     Furniture,
@@ -34,7 +35,7 @@ from mvsd.simulation.geometry import (
 )
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS, Material
 from mvsd.simulation.rooms import Camera, Room, sample_room
-from mvsd.simulation.roomtypes import POPULATIONS
+from mvsd.simulation.roomtypes import POPULATIONS, ROOM_TYPES
 from mvsd.simulation.simulate import describe, room_seed, simulate_room, simulate_rooms
 
 pytest.importorskip("mitsuba")
@@ -215,8 +216,8 @@ def test_direct_sound_is_a_unit_impulse_and_nothing_comes_before_reflections(uni
     assert np.abs(rir[1 : int(delay) - 8]).max() < 0.05
     first = int(np.argmax(np.abs(rir[1:150]))) + 1
     assert first == pytest.approx(delay, abs=1.5)
-    # two reflections of amplitude sqrt((1 - absorption) (1 - scattering)) / path
-    expected = 2 * np.sqrt(0.8 * 0.9) / np.sqrt(1 + 2.8**2)
+    # two reflections of amplitude sqrt((1 - absorption) / (1 + scattering)) / path
+    expected = 2 * np.sqrt(0.8 / 1.1) / np.sqrt(1 + 2.8**2)
     assert rir[first - 4 : first + 5].sum() == pytest.approx(expected, rel=0.15)
 
 
@@ -239,6 +240,29 @@ def test_reverberant_level_is_that_of_the_diffuse_field(uniform: Material) -> No
     )
     measured = np.sum(rir[480:2400].astype(float) ** 2) / room.distance**2
     assert 10 * np.log10(measured / energy) == pytest.approx(0, abs=1.5)
+
+
+def test_scattering_takes_nothing_from_the_first_reflections(
+    uniform: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is reflected n times all arrives, scattered or not; n = 1 to 3 are the first 25 ms of this room."""
+    room = empty_box()
+    energies = []
+    for scattering in (0.05, 0.5):
+        monkeypatch.setattr(type(uniform), "scattering", np.full(7, scattering))
+        responses = [
+            sound.simulate_response(room, seed=seed, directivity=np.zeros(7)).astype(float)
+            for seed in range(6)
+        ]
+        energies.append(np.mean([np.sum(rir[48:400] ** 2) for rir in responses]))
+    assert 10 * np.log10(energies[1] / energies[0]) == pytest.approx(0, abs=0.8)
+
+
+def test_a_person_absorbs_what_was_measured() -> None:
+    """Of a standing person 0.4 m2 in summer dress to 1.4 m2 in a coat are published for 1 kHz."""
+    parts = sample_room(1).person.parts
+    area = sum(part.surface_area * MATERIALS[part.material].absorption[3] for part in parts)
+    assert 0.5 < area < 1.4
 
 
 def test_who_turns_away_is_heard_through_the_room(uniform: Material) -> None:
@@ -393,6 +417,42 @@ def test_a_home_sounds_drier_with_its_doors_open() -> None:
         assert times[0] < 0.95 * times[1]
         num_open += 1
     assert num_open >= 3
+
+
+def test_only_living_rooms_open_into_the_next_without_a_door() -> None:
+    seen = set()
+    for seed in range(60):
+        room = sample_room(seed, population="homes")
+        kind = ROOM_TYPES[room.kind]
+        wide = [
+            patch
+            for surface in room.surfaces
+            for patch in surface.patches
+            if patch.name == "opening" and not 0.8 <= patch.width <= 1.0
+        ]
+        assert len(wide) <= kind.openings
+        seen.add((kind.name, bool(wide)))
+    assert {("bathroom", False), ("bedroom", False), ("open-plan home", True), ("living room", True)} <= seen
+
+
+def test_through_a_doorway_the_next_room_is_seen(uniform: Material) -> None:
+    """The wall is closed around it, and the depth map goes on behind it."""
+    room = empty_box(microphone=(2.5, 2.0, 1.5))
+    doorway = Patch("opening", 1.5, 0.0, 2.0, 2.2, "open doorway", (0.6, 0.6, 0.6))
+    walls = list(room.surfaces)
+    walls[2] = replace(walls[2], patches=(doorway,))  # y = 0, from x = 0 to 5
+    pieces = wall_pieces(walls[2], room.height)
+    area = sum(float(np.linalg.norm(np.cross(*np.diff(piece.positions[:3], axis=0)))) for piece in pieces)
+    assert area == pytest.approx(walls[2].area - doorway.area)
+    looks = replace(room.camera, yaw=-np.pi / 2)
+    closed, opened = (
+        render(replace(room, surfaces=tuple(surfaces), camera=looks), samples_per_pixel=2)[1]
+        for surfaces in ([*walls[:2], replace(walls[2], patches=()), *walls[3:]], walls)
+    )
+    middle = np.s_[40:56, 56:72]  # 2 m to the wall
+    assert np.abs(closed[middle] - 2).max() < 0.2
+    assert opened[middle].min() > 3
+    assert np.abs(opened - closed)[40:56, :8].max() < 0.2  # beside it is the wall
 
 
 def test_an_unknown_population_is_refused(tmp_path: Path) -> None:

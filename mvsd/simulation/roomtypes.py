@@ -20,6 +20,7 @@ class RoomType:
         window, curtain, picture, panel: probabilities per wall that is long enough (curtain: per window).
         rug: probability.
         furniture: (piece, probability, how many at most).
+        openings: how many walls without a door may open into the next room.
     """
 
     name: str
@@ -37,6 +38,7 @@ class RoomType:
     picture: float = 0.3
     panel: float = 0.0
     rug: float = 0.0
+    openings: int = 0
 
 
 _HOME = {"box": 5.0, "L": 2.5, "trapezoid": 1.5, "cut corner": 1.0}
@@ -52,7 +54,7 @@ _ALL = (
     RoomType("living room", 4.0, (12, 42), (2.4, 3.1), (1.0, 1.9), _HOME, _HOME_FLOOR, _PLAIN, _HOME_CEILING,
              (("sofa", 0.95, 2), ("television", 0.7, 1), ("armchair", 0.5, 2), ("coffee table", 0.6, 1),
               ("bookshelf", 0.6, 2), ("sideboard", 0.5, 1), ("table", 0.35, 1), ("plant", 0.5, 2),
-              ("floor lamp", 0.5, 1)), window=0.45, curtain=0.6, picture=0.4, rug=0.55),
+              ("floor lamp", 0.5, 1)), window=0.45, curtain=0.6, picture=0.4, rug=0.55, openings=1),
     RoomType("bedroom", 3.0, (8, 24), (2.3, 2.9), (1.0, 1.7), _HOME,
              {"thick carpet": 2.0, "thin carpet": 2.0, "parquet": 2.5, "floorboards": 2.0}, _PLAIN, _HOME_CEILING,
              (("bed", 1.0, 1), ("wardrobe", 0.85, 2), ("sideboard", 0.5, 1), ("desk", 0.3, 1),
@@ -70,7 +72,7 @@ _ALL = (
              {"ceramic tile": 4.0, "linoleum": 3.0, "parquet": 2.0, "marble": 0.5},
              {"plaster": 4.0, "gypsum board": 2.0, "ceramic tile": 1.5, "painted brick": 0.5}, _HOME_CEILING,
              (("kitchen counter", 1.0, 2), ("fridge", 0.9, 1), ("table", 0.7, 1), ("chair", 0.3, 2),
-              ("sideboard", 0.3, 1)), curtain=0.3, picture=0.15),
+              ("sideboard", 0.3, 1)), curtain=0.3, picture=0.15, openings=1),
     RoomType("bathroom", 1.6, (4.0, 11), (2.3, 2.8), (1.0, 2.0), {"box": 6.0, "L": 1.0, "cut corner": 1.0},
              {"ceramic tile": 7.0, "marble": 1.5, "linoleum": 1.0},
              {"ceramic tile": 6.0, "plaster": 2.0, "marble": 1.0, "gypsum board": 1.0},
@@ -82,7 +84,7 @@ _ALL = (
               "concrete floor": 0.6}, _PLAIN,
              {"acoustic ceiling tile": 2.5, "plaster": 2.0, "plasterboard ceiling": 3.0},
              (("sideboard", 0.4, 1), ("bookshelf", 0.2, 1), ("plant", 0.3, 2), ("chair", 0.2, 2)), window=0.15,
-             rug=0.3),
+             rug=0.3, openings=2),
     RoomType("closet", 0.8, (3.5, 7), (2.2, 2.7), (1.0, 1.8), {"box": 5.0, "cut corner": 1.0},
              {"thick carpet": 1.5, "thin carpet": 2.0, "parquet": 3.0, "linoleum": 1.0}, _PLAIN, _HOME_CEILING,
              (("clothes rack", 1.0, 3), ("wardrobe", 0.6, 1), ("bookshelf", 0.3, 1)), window=0.05, picture=0.05,
@@ -113,7 +115,7 @@ _ALL = (
              (("kitchen counter", 0.8, 2), ("fridge", 0.5, 1), ("sofa", 0.95, 3), ("armchair", 0.6, 3),
               ("coffee table", 0.8, 1), ("table", 0.9, 2), ("chair", 0.6, 4), ("television", 0.6, 1),
               ("bookshelf", 0.6, 2), ("sideboard", 0.6, 2), ("plant", 0.6, 3), ("floor lamp", 0.5, 2)),
-             window=0.5, curtain=0.5, picture=0.4, rug=0.7),
+             window=0.5, curtain=0.5, picture=0.4, rug=0.7, openings=2),
     RoomType("packed closet", 0.0, (2.6, 6), (2.2, 2.6), (1.0, 1.8), {"box": 5.0, "cut corner": 1.0},
              {"thick carpet": 4.0, "thin carpet": 1.0}, {"clothes": 4.0, "heavy curtain": 1.0},
              {"acoustic ceiling tile": 2.0, "acoustic panel": 1.0, "plasterboard ceiling": 1.0},
@@ -133,7 +135,8 @@ class Population:
 
     Attributes:
         weights: kind -> how often it is drawn.
-        open_share: chance of each doorway to stand open, and of each other plain wall to open into the next room.
+        open_share: chance of each doorway to stand open, and of another plain wall to open into the next room, where
+            the kind of room has such walls.
         max_distance: from mouth to microphone, metres.
         panorama_share: share of rooms seen in a 360 degree panorama instead of a perspective photo.
     """

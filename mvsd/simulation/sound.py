@@ -40,6 +40,9 @@ VOICE_DIRECTIVITY = np.array([0.10, 0.15, 0.22, 0.26, 0.33, 0.42, 0.50])
 """Share k of the dipole in the voice's pattern 1 - k + k cos(angle), per band: directivity indices of 0.8 to 5 dB,
 about those of a talker (Chu and Warnock, NRC report 104, 2002)."""
 
+_LOUD = 1e7
+"""How much louder rays begin: the engine gives a ray up at ``RAY_LOSS`` of its energy, but a scattered hop at that
+energy itself, which must be below what any ray that is followed can scatter."""
 _FILTER_LENGTH = 512
 _FILTER_LEAD = 16  # samples of fractional-delay sinc before a reflection
 
@@ -71,17 +74,19 @@ def simulate_response(
         seed: of the ray tracer and the noise; by default the room's.
         directivity: dipole share of the source per band; zeros for an omnidirectional source.
     """
-    rng = np.random.default_rng(room.seed if seed is None else seed)
+    rng = np.random.default_rng(
+        [room.seed if seed is None else seed, 1]
+    )  # the room was drawn with the number alone
     source, microphone = np.array(room.source), np.array(room.camera.position)
     distance = float(np.linalg.norm(microphone - source))
     front = np.array([np.cos(room.source_yaw), np.sin(room.source_yaw), 0.0])
     gain = _Directivity(front, directivity)
     direct = gain((microphone - source)[None] / distance)[:, 0]
     engine, walls = _build_engine(room)
-    rir = _specular(engine, source, microphone, distance, gain, direct)
+    excess = 1 + _mean_scattering(walls)[:, None]
+    rir = _specular(engine, source, microphone, distance, gain, direct, excess)
     energy = _trace(engine, source, num_rays, gain, rng) * (distance / direct[:, None]) ** 2
-    energy /= 1 + _mean_scattering(walls)[:, None]
-    rir += _diffuse(energy, distance / SPEED_OF_SOUND, room.volume, rng)
+    rir += _diffuse(energy / excess, distance / SPEED_OF_SOUND, room.volume, rng)
     rir[0] = 1.0
     return rir.astype(np.float32)
 
@@ -174,8 +179,10 @@ def _walls_at_reflex_corners(outline: np.ndarray) -> set[int]:
 def _mean_scattering(walls: list[Any]) -> np.ndarray:
     """(7,) average over the energy that the walls reflect.
 
-    The library's rays carry their full energy on after sending the scattered share straight to the microphone, so
-    late energy comes out 1 + scattering times too large; this is the factor to divide by.
+    The library's rays carry their full energy on after sending the scattered share s straight to the microphone, so
+    late energy comes out 1 + s times too large. Image sources are taken without scattering: of what is reflected n
+    times they are then 1 and the scattered hops s, for every n, and 1 + s is the factor to divide both by. With the
+    library's own (1 - s)^n, paths scattered first and reflected last would be in neither.
     """
     reflected = np.array([wall.area() * (1 - wall.absorption.ravel()) for wall in walls])
     scattering = np.array([wall.scatter.ravel() for wall in walls])
@@ -192,19 +199,24 @@ def _specular(
     distance: float,
     gain: _Directivity,
     direct: np.ndarray,
+    excess: np.ndarray,
 ) -> np.ndarray:
     """(NUM_SAMPLES,) the reflections up to ``IMAGE_ORDER``, each with its colour, delays relative to the direct sound.
 
-    A reflection is a minimum-phase filter with the magnitudes of its bands, delayed by a fraction of samples.
+    A reflection is a minimum-phase filter with the magnitudes of its bands, delayed by a fraction of samples; its
+    energy is divided by ``excess`` (7, 1).
     """
     rir = np.zeros(NUM_SAMPLES)
+    _set_params(engine, IMAGE_ORDER, traces=False)
     if engine.image_source_model(source.astype(np.float32)) == 0:
         return rir
     wanted = (engine.orders > 0) & (engine.visible_mics[0] > 0)
     images = engine.sources[:, wanted].astype(np.float64)
     paths = np.linalg.norm(images - microphone[:, None], axis=0)
     amplitude = engine.attenuations[:, wanted] * gain(engine.source_directions[:, wanted].T) / direct[:, None]
-    amplitude = amplitude * distance / paths * np.exp(-AIR_ABSORPTION[:, None] / 2 * (paths - distance))
+    amplitude *= (
+        distance / paths * np.exp(-AIR_ABSORPTION[:, None] / 2 * (paths - distance)) / np.sqrt(excess)
+    )
     delays = (paths - distance) / SPEED_OF_SOUND * SAMPLE_RATE
     filters = _colored_impulses(np.maximum(amplitude, 1e-6), delays % 1)
     for delay, taps in zip(delays.astype(int), filters, strict=True):
@@ -247,20 +259,18 @@ def _trace(
     """
     libroom = load_pyroomacoustics().libroom
     libroom.set_rng_seed(int(rng.integers(2**63)))
-    engine.set_params(
-        SPEED_OF_SOUND,
-        IMAGE_ORDER + 1,
-        2 / num_rays * RAY_LOSS,  # a ray begins with 2 / num_rays
-        NUM_SAMPLES / SAMPLE_RATE,
-        RECEIVER_RADIUS,
-        BIN_SECONDS,
-        True,
-    )
+    _set_params(engine, IMAGE_ORDER + 1, traces=True)
     engine.microphones[0].make_omnidirectional()
     directions = _sphere(num_rays) @ np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    energies = gain(directions).T ** 2
+    energies = _LOUD * gain(directions).T ** 2
     engine.ray_tracing(directions.astype(np.float32), energies.astype(np.float32), source.astype(np.float32))
-    return np.asarray(engine.microphones[0].histograms[0].get_hist(), dtype=np.float64)
+    return np.asarray(engine.microphones[0].histograms[0].get_hist(), dtype=np.float64) / _LOUD
+
+
+def _set_params(engine: Any, order: int, *, traces: bool) -> None:
+    engine.set_params(
+        SPEED_OF_SOUND, order, RAY_LOSS, NUM_SAMPLES / SAMPLE_RATE, RECEIVER_RADIUS, BIN_SECONDS, traces
+    )
 
 
 def _sphere(num: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mvsd.simulation.doorway import add_next_room, wall_pieces
 from mvsd.simulation.geometry import Box, Patch, Surface, inside_polygon
 from mvsd.simulation.materials import MATERIALS, Color
 from mvsd.simulation.mesh import Mesh, box_mesh, join, rectangle
@@ -144,16 +145,16 @@ def _add_surface(surface: Surface, room: Room, stage: _Stage) -> None:
         upright = 1 if surface.name == "floor" else -1
         center = np.array([half[0], half[1], 0.0 if surface.name == "floor" else room.height])
         along, up = np.array([half[0], 0.0, 0.0]), np.array([0.0, upright * half[1], 0.0])
+        stage.add(rectangle(center, along, up), surface.material, surface.color)
     else:
-        first, second = surface.corners[0], surface.corners[1]
-        # the wall's first corner is on the right seen from inside
-        along, up = (first - second) / 2, np.array([0.0, 0.0, room.height / 2])
-        center = (first + second) / 2 + up
-    stage.add(rectangle(center, along, up), surface.material, surface.color)
+        for piece in wall_pieces(surface, room.height):
+            stage.add(piece, surface.material, surface.color)
     for patch in surface.patches:
         if surface.name == "floor":
             middle = (patch.start + patch.width / 2, patch.bottom + patch.height / 2, 0.006)
             stage.add_box(Box(middle, (patch.width, patch.height, 0.012), 0.0, patch.material, patch.color))
+        elif patch.name == "opening":
+            add_next_room(patch, surface, room, stage)
         else:
             _add_wall_patch(patch, surface, stage)
     if surface.name not in ("floor", "ceiling"):
@@ -191,17 +192,10 @@ def _add_wall_patch(patch: Patch, wall: Surface, stage: _Stage) -> None:
         handle = middle + along * (patch.width / 2 - 0.1) + inward * 0.07
         knob = (float(handle[0]), float(handle[1]), 1.02)
         stage.add_box(Box(knob, (0.12, 0.06, 0.03), yaw, "metal", (0.7, 0.7, 0.7)))
-    elif patch.name == "opening":  # the next room, as a dim wall above its floor
-        slab(0.03, 0.06, "painted wood", _WHITE)
-        slab(0.035, 0.0, patch.material, patch.color)
-        red, green, blue = (0.55 * value for value in patch.color)
-        x, y, _ = middle + inward * 0.02
-        floor = (patch.width, 0.04, 0.3 * patch.height)
-        stage.add_box(Box((float(x), float(y), floor[2] / 2), floor, yaw, patch.material, (red, green, blue)))
     elif patch.name == "picture":
         red, green, blue = (float(value) for value in stage.rng.uniform(0.1, 0.9, size=3))
         slab(0.03, 0.02, "wood", patch.color)
-        slab(0.035, -0.02, "rug", (red, green, blue))
+        slab(0.035, -0.02, "painted wood", (red, green, blue))
     else:
         depth = {"curtain": 0.10, "blinds": 0.04, "acoustic panel": 0.05}[patch.name]
         slab(depth, 0.0, patch.material, patch.color, 0.03 if patch.name == "curtain" else 0.01)

@@ -44,22 +44,32 @@ def sample_patches(
     return tuple(patches)
 
 
-def opened(surface: Surface, height: float, open_share: float, rng: np.random.Generator) -> Surface:
-    """The wall with its door open, or with a wide doorway where it was plain."""
-    length = float(np.linalg.norm(surface.corners[1] - surface.corners[0]))
-    chance, wide, place = rng.uniform(size=3)
-    if not surface.name.startswith("wall") or chance >= open_share:
-        return surface
-    doors = [patch for patch in surface.patches if patch.name == "door"]
-    if doors:
-        doorway = _patch("opening", doors[0].start, 0.0, doors[0].width, doors[0].height, "open doorway", rng)
-        return replace(surface, patches=(doorway, *(p for p in surface.patches if p.name != "door")))
-    if surface.patches or length < 1.6:
-        return surface
-    width = 0.9 + float(wide) * min(1.7, length - 1.5)
-    start = 0.1 + float(place) * (length - 0.2 - width)
-    doorway = _patch("opening", start, 0.0, width, min(2.2, height - 0.1), "open doorway", rng)
-    return replace(surface, patches=(doorway,))
+def opened(
+    surfaces: tuple[Surface, ...], height: float, open_share: float, most: int, rng: np.random.Generator
+) -> tuple[Surface, ...]:
+    """The surfaces, doors perhaps open, and perhaps wide doorways in as many plain walls as at `most`."""
+    found, num_wide = list[Surface](), 0
+    for surface in surfaces:
+        chance, wide, place = rng.uniform(size=3)
+        doors = [patch for patch in surface.patches if patch.name == "door"]
+        length = float(np.linalg.norm(surface.corners[1] - surface.corners[0]))
+        if not surface.name.startswith("wall") or chance >= open_share:
+            found.append(surface)
+        elif doors:
+            door = doors[0]
+            doorway = _patch("opening", door.start, 0.0, door.width, door.height, "open doorway", rng)
+            found.append(
+                replace(surface, patches=(doorway, *(p for p in surface.patches if p.name != "door")))
+            )
+        elif surface.patches or length < 1.6 or num_wide == most:
+            found.append(surface)
+        else:
+            width = 0.9 + float(wide) * min(1.7, length - 1.5)
+            start = 0.1 + float(place) * (length - 0.2 - width)
+            doorway = _patch("opening", start, 0.0, width, min(2.2, height - 0.1), "open doorway", rng)
+            found.append(replace(surface, patches=(doorway,)))
+            num_wide += 1
+    return tuple(found)
 
 
 def _sample_window(
