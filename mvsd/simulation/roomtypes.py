@@ -110,12 +110,12 @@ _ALL = (
              {"acoustic ceiling tile": 3.0, "perforated gypsum ceiling": 2.0, "acoustic panel": 0.5},
              (("desk", 0.9, 1), ("sofa", 0.5, 1), ("bookshelf", 0.4, 1)), window=0.15, curtain=0.9, panel=0.6,
              rug=0.5),
-    RoomType("open-plan home", 0.0, (30, 110), (2.4, 3.6), (1.0, 2.2), {"box": 2.0, "L": 4.0, "cut corner": 2.0},
+    RoomType("open-plan home", 0.0, (25, 80), (2.4, 3.1), (1.0, 2.2), {"box": 2.0, "L": 4.0, "cut corner": 2.0},
              _HOME_FLOOR, _PLAIN, _HOME_CEILING,
              (("kitchen counter", 0.8, 2), ("fridge", 0.5, 1), ("sofa", 0.95, 3), ("armchair", 0.6, 3),
               ("coffee table", 0.8, 1), ("table", 0.9, 2), ("chair", 0.6, 4), ("television", 0.6, 1),
               ("bookshelf", 0.6, 2), ("sideboard", 0.6, 2), ("plant", 0.6, 3), ("floor lamp", 0.5, 2)),
-             window=0.5, curtain=0.5, picture=0.4, rug=0.7, openings=2),
+             window=0.5, curtain=0.7, picture=0.4, rug=0.9, openings=2),
     RoomType("packed closet", 0.0, (2.6, 6), (2.2, 2.6), (1.0, 1.8), {"box": 5.0, "cut corner": 1.0},
              {"thick carpet": 4.0, "thin carpet": 1.0}, {"clothes": 4.0, "heavy curtain": 1.0},
              {"acoustic ceiling tile": 2.0, "acoustic panel": 1.0, "plasterboard ceiling": 1.0},
@@ -150,8 +150,8 @@ class Population:
 POPULATIONS = {
     "mixed": Population({kind.name: kind.weight for kind in _ALL}, 0.0, 6.0, 0.5),
     # Furnished homes with open doors, the talker not far, seen all around, as in the published benchmarks.
-    "homes": Population({"living room": 3.0, "bedroom": 2.5, "kitchen": 1.5, "bathroom": 0.7, "corridor": 0.8,
-                         "office": 0.7, "open-plan home": 5.0}, 0.7, 2.2, 1.0),
+    "homes": Population({"living room": 3.5, "bedroom": 3.0, "kitchen": 1.3, "bathroom": 0.5, "corridor": 0.7,
+                         "office": 0.7, "open-plan home": 4.5}, 0.7, 1.8, 1.0),
     # Where voices are recorded dry: next to nothing comes back from the walls.
     "dead": Population({"packed closet": 1.0, "vocal booth": 1.0}, 0.0, 2.0, 0.4),
 }  # fmt: skip
