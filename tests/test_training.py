@@ -486,7 +486,7 @@ class TestTrain:
         shared["PYTHONPATH"] = str(script.parents[1])
         processes = [  # as torchrun and accelerate launch start them, without their own start-up time
             subprocess.Popen(
-                [sys.executable, str(script), str(folder), str(tmp_path / "two")],
+                [sys.executable, str(script), str(folder), str(tmp_path / "two"), "precision=auto"],
                 env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stderr=subprocess.PIPE,
                 text=True,

@@ -15,8 +15,8 @@ from types import FrameType
 from typing import cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate import Accelerator, PartialState
+from accelerate.utils import AutocastKwargs, DistributedDataParallelKwargs, broadcast_object_list
 from torch import nn
 
 from mvsd.config import flatten, from_dict, to_dict
@@ -89,6 +89,10 @@ def train(
     run_dir, schedule = Path(run_dir), config.schedule
     if not (schedule.total_steps or schedule.max_seconds):
         raise ConfigError("the run has no budget; set schedule.total_steps or schedule.max_seconds")
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    # Validation keeps the other processes waiting.
+    PartialState(cpu=config.device == "cpu", timeout=timedelta(hours=3))
     config = _with_precision(config, run_dir)
     accelerator = _start_accelerator(config)
     _check_config(config, run_dir)
@@ -141,12 +145,9 @@ def train(
 
 
 def _start_accelerator(config: TrainConfig) -> Accelerator:
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    # Warm-up and closed loop use different parameters, and validation keeps the other processes waiting.
     options = [
+        # Warm-up and closed loop use different parameters.
         DistributedDataParallelKwargs(find_unused_parameters=True),
-        InitProcessGroupKwargs(timeout=timedelta(hours=3)),
         # In the loop weights are used with and without gradient, and some versions of torch keep a copy in bfloat16 of
         # the first use for the second (pytorch issue 112583): it had no gradient.
         AutocastKwargs(cache_enabled=False),
@@ -161,7 +162,7 @@ def _start_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def _with_precision(config: TrainConfig, run_dir: Path) -> TrainConfig:
-    """What `precision = "auto"` means: what it meant where the run began, else what saves time here."""
+    """What `precision = "auto"` means: what it meant where the run began, else what saves time to the first process."""
     if config.precision != "auto":
         return config
     known = _known_config(run_dir)
@@ -169,7 +170,8 @@ def _with_precision(config: TrainConfig, run_dir: Path) -> TrainConfig:
         return replace(config, precision=known.precision)
     has_accelerator = config.device == "auto" and torch.accelerator.is_available()
     device = torch.accelerator.current_accelerator() if has_accelerator else None
-    return replace(config, precision="bf16" if bf16_is_faster(device or torch.device("cpu")) else "fp32")
+    found = ["bf16" if bf16_is_faster(device or torch.device("cpu")) else "fp32"]
+    return replace(config, precision=broadcast_object_list(found)[0])
 
 
 def _known_config(run_dir: Path) -> TrainConfig | None:
