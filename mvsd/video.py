@@ -198,7 +198,7 @@ def _write(
             output.metadata.update(
                 {key: value for key, value in source.metadata.items() if key not in _WRITTEN_ANEW}
             )
-            output.set_chapters(source.chapters())
+            output.set_chapters(_chapters(source))
             old = source.streams.audio[0]
             copies: dict[int, Any] = {}
             for stream in sorted([*kept, old], key=lambda stream: stream.index):
@@ -249,6 +249,17 @@ def _shift(packet: Any, seconds: Fraction) -> None:
     ticks = round(seconds / packet.time_base)
     packet.pts = None if packet.pts is None else packet.pts - ticks
     packet.dts = None if packet.dts is None else packet.dts - ticks
+
+
+def _chapters(source: Any) -> list[Any]:
+    """The chapters, from the time on at which the source's clock begins."""
+    begin, moved = clock_start(source), []
+    for chapter in source.chapters():
+        ticks = round(begin / chapter["time_base"])
+        start, end = max(0, chapter["start"] - ticks), chapter["end"] - ticks
+        if end > 0:
+            moved.append({**chapter, "start": start, "end": end})
+    return moved
 
 
 def _clock(packet: Any) -> float:

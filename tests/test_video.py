@@ -165,8 +165,9 @@ def test_a_clock_that_begins_elsewhere_begins_at_its_first_stream(tmp_path: Path
     sound = noise(40_000)
     kind = Kind(".mkv", "libx264", "pcm_s16le")
     source = make_video(
-        tmp_path / "in.mkv", kind, pictures(45), regular(45) + 3600 * TICKS, [(3600.25, sound)]
+        tmp_path / "plain.mkv", kind, pictures(45), regular(45) + 3600 * TICKS, [(3600.25, sound)]
     )
+    source = with_chapters(source, tmp_path / "in.mkv", [(3590, 3599), (3599, 3601), (3601, 3602)])
     report = convert_video(Gain(1.0), source, tmp_path / "out.mkv", watch=False)
     assert report.seconds == pytest.approx(0.25 + 40_000 / RATE)
     after = heard(tmp_path / "out.mkv", RATE)[0]
@@ -180,6 +181,26 @@ def test_a_clock_that_begins_elsewhere_begins_at_its_first_stream(tmp_path: Path
     np.testing.assert_array_equal(load_audio(tmp_path / "out.wav")[0][0], after)
     shots = list(find_shots(source))
     assert [shot.start for shot in shots] == [0.0]
+    with av.open(tmp_path / "out.mkv") as made:
+        clock = [(chapter["start"], chapter["end"]) for chapter in made.chapters()]
+        base = float(made.chapters()[0]["time_base"] or 0)
+    np.testing.assert_allclose(np.array(clock) * base, [(0, 1), (1, 2)], atol=2e-3)
+
+
+def with_chapters(source: Path, path: Path, seconds: list[tuple[int, int]]) -> Path:
+    """A copy of a file with chapters that begin and end at these seconds."""
+    chapters: list[Any] = [
+        {"id": number, "start": start, "end": end, "time_base": Fraction(1), "metadata": {}}
+        for number, (start, end) in enumerate(seconds, 1)
+    ]
+    with av.open(source) as container, av.open(path, "w") as output:
+        output.set_chapters(chapters)
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in container.streams}
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+    return path
 
 
 def test_sound_alone_begins_where_it_begins(tmp_path: Path) -> None:
