@@ -32,11 +32,13 @@ from mvsd.simulation.geometry import (
     polygon_inside,
     rectangles_overlap,
     segments_cross,
+    walls_at_reflex_corners,
 )
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS, Material
 from mvsd.simulation.rooms import Camera, Room, sample_room
 from mvsd.simulation.roomtypes import POPULATIONS, ROOM_TYPES
 from mvsd.simulation.simulate import describe, room_seed, simulate_room, simulate_rooms
+from mvsd.simulation.walls import is_open
 
 pytest.importorskip("mitsuba")
 pytest.importorskip("pyroomacoustics")
@@ -77,15 +79,15 @@ def empty_box(
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**62))
-def test_rooms_are_consistent(seed: int) -> None:
-    room = sample_room(seed)
+@given(st.integers(0, 2**62), st.sampled_from(sorted(POPULATIONS)))
+def test_rooms_are_consistent(seed: int, population: str) -> None:
+    room = sample_room(seed, population=population)
     camera, source = np.array(room.camera.position), np.array(room.source)
     assert polygon_area(room.outline) > 0
     for point in (camera, source):
         assert inside_polygon(point[:2], room.outline)
         assert 0 < point[2] < room.height
-    assert 0.5 <= room.distance <= 6.0
+    assert 0.5 <= room.distance <= POPULATIONS[population].max_distance
     assert not segments_cross(camera[:2], source[:2], room.outline)
     for piece in room.furniture:
         assert polygon_inside(piece.hull.footprint(-0.01), room.outline)
@@ -99,6 +101,16 @@ def test_rooms_are_consistent(seed: int) -> None:
         for patch in surface.patches:
             assert patch.start >= 0 and patch.start + patch.width <= length + 1e-6
             assert patch.bottom >= 0 and patch.bottom + patch.height <= room.height
+        openings = [patch for patch in surface.patches if patch.name == "opening"]
+        others = [patch for patch in surface.patches if patch.name != "opening"]
+        assert len(openings) <= 1
+        for opening in openings:
+            assert not any(
+                patch.start < opening.start + opening.width and opening.start < patch.start + patch.width
+                for patch in others
+            )
+    corner = walls_at_reflex_corners(room.outline)
+    assert sum(is_open(room.surfaces[2 + index]) for index in corner) <= 1
     json.dumps(describe(room), allow_nan=False)
 
 
@@ -403,9 +415,13 @@ def test_a_home_sounds_drier_with_its_doors_open() -> None:
             continue
         assert all(patch.height < room.height for patch in opened)
         shut = tuple(
-            replace(wall, patches=tuple(replace(patch, material="wooden door") for patch in wall.patches))
-            if any(patch in opened for patch in wall.patches)
-            else wall
+            replace(
+                wall,
+                patches=tuple(
+                    replace(patch, material="wooden door") if patch in opened else patch
+                    for patch in wall.patches
+                ),
+            )
             for wall in room.surfaces
         )
         times = [
@@ -455,6 +471,21 @@ def test_through_a_doorway_the_next_room_is_seen(uniform: Material) -> None:
     assert np.abs(opened - closed)[40:56, :8].max() < 0.2  # beside it is the wall
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_next_room_is_deep_behind_an_inward_corner_too(uniform: Material, seed: int) -> None:
+    """A door 0.15 m from the corner of an L: the next room ends at its wall, and is no shallower for it."""
+    outline = np.array([[0.0, 0.0], [6.0, 0.0], [6.0, 3.0], [3.0, 3.0], [3.0, 6.0], [0.0, 6.0]])
+    door = Patch("opening", 0.15, 0.0, 0.9, 2.05, "open doorway", (0.6, 0.6, 0.6))
+    walls = [
+        Surface(f"wall {index}", corners, "uniform", (0.6, 0.6, 0.6), (door,) if index == 3 else ())
+        for index, corners in enumerate(extrude(outline, 2.8)[2])
+    ]
+    room = empty_box(microphone=(1.0, 3.6, 1.5))
+    room = replace(room, seed=seed, outline=outline, surfaces=(*room.surfaces[:2], *walls))
+    depth = render(room, samples_per_pixel=2)[1]
+    assert depth[40:52, 60:68].min() > 2 + 0.14 + 1.5 - 0.05
+
+
 def test_an_unknown_population_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wanted is one of mixed, homes, dead"):
         simulate_rooms(tmp_path, 1, population="castles")
@@ -490,6 +521,15 @@ def test_shards_resume(tmp_path: Path) -> None:
     assert seen == [1, 1]
 
 
+def test_rooms_of_another_simulator_are_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate_module, "simulate_room", _blank)
+    written = simulate_rooms(tmp_path, 1, jobs=1, split="test")[0].read_bytes()
+    monkeypatch.setattr(simulate_module, "REVISION", simulate_module.REVISION + 1)
+    with pytest.raises(ConfigError, match="another folder"):
+        simulate_rooms(tmp_path, 2, jobs=1, split="test")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [written]
+
+
 def test_more_rooms_take_the_place_of_fewer_and_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +549,9 @@ def test_more_rooms_take_the_place_of_fewer_and_are_kept(
 
 
 def _blank(index: int, *, seed: int, split: str, **_: object) -> Example:
-    return Example(f"{split}-{seed}-{index:06d}", None, None, None, np.eye(1, 9, dtype=np.float32)[0], 16_000)
+    key, rir = f"{split}-{seed}-{index:06d}", np.eye(1, 9, dtype=np.float32)[0]
+    made = {"simulator": {"revision": simulate_module.REVISION}}
+    return Example(key, None, None, None, rir, 16_000, made)
 
 
 def test_arguments_out_of_range() -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mvsd.simulation.geometry import Box, Patch, Surface, inside_polygon, segments_cross
+from mvsd.simulation.geometry import Box, Patch, Surface
 from mvsd.simulation.materials import Color
 from mvsd.simulation.mesh import Mesh, rectangle
 from mvsd.simulation.rooms import Room
@@ -70,8 +70,8 @@ def add_next_room(patch: Patch, wall: Surface, room: Room, stage: Stage) -> None
     bar(0.0, patch.height + _FRAME / 2, patch.width + 2 * _FRAME, _FRAME)
     bar(0.0, 0.004, patch.width, 0.008)
 
-    left, right, depth = _extent(patch, wall, room, stage.rng)
-    height = min(room.height, patch.height + float(stage.rng.uniform(0.15, 0.6)))
+    left, right, depth = _extent(patch, wall, stage.rng)
+    height = min(room.height - 0.01, patch.height + float(stage.rng.uniform(0.15, 0.6)))
     middle = threshold + outward * (_REACH + depth) / 2 + along * (right - left) / 2
     half = (along * (left + right + patch.width) / 2, outward * depth / 2, np.array([0, 0, height / 2]))
     center = middle + half[2]
@@ -89,20 +89,9 @@ def add_next_room(patch: Patch, wall: Surface, room: Room, stage: Stage) -> None
         )
 
 
-def _extent(patch: Patch, wall: Surface, room: Room, rng: np.random.Generator) -> tuple[float, float, float]:
-    """How far the next room reaches left and right of the doorway, and how deep; it does not reach into this one."""
-    along = (wall.corners[1] - wall.corners[0])[:2] / np.linalg.norm(wall.corners[1] - wall.corners[0])
-    outward = np.array([along[1], -along[0]])
+def _extent(patch: Patch, wall: Surface, rng: np.random.Generator) -> tuple[float, float, float]:
+    """How far the next room reaches left and right of the doorway, not past its wall, and how deep it is, metres."""
     left, right, depth = (float(value) for value in rng.uniform((0.1, 0.1, 1.5), (1.5, 1.5, 4.5)))
-    first = wall.corners[0][:2] + along * patch.start
-    for _ in range(8):
-        sides = first - along * left, first + along * (patch.width + right)
-        near, far = outward * _REACH, outward * (_REACH + depth)
-        corners = np.array([sides[0] + near, sides[1] + near, sides[1] + far, sides[0] + far])
-        edges = zip(corners, np.roll(corners, -1, axis=0), strict=True)
-        if not any(inside_polygon(corner, room.outline) for corner in corners) and not any(
-            segments_cross(start, end, room.outline) for start, end in edges
-        ):
-            break
-        left, right, depth = 0.6 * left, 0.6 * right, 0.6 * depth
-    return left, right, depth
+    length = float(np.linalg.norm(wall.corners[1] - wall.corners[0]))
+    after = length - patch.start - patch.width
+    return min(left, 0.9 * patch.start), min(right, 0.9 * after), depth

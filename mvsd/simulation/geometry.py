@@ -116,6 +116,14 @@ def inside_polygon(point: np.ndarray, polygon: np.ndarray) -> bool:
     return bool(np.count_nonzero(spans & (point[0] < crossing)) % 2)
 
 
+def walls_at_reflex_corners(polygon: np.ndarray) -> set[int]:
+    """Edges of a counter-clockwise (N, 2) polygon that meet at an inward corner; they can hide a part of it."""
+    before, after = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
+    turns_right = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0] < -1e-9
+    corners = np.flatnonzero(turns_right)
+    return {int(wall) % len(polygon) for corner in corners for wall in (corner, corner - 1)}
+
+
 def wall_distance(point: np.ndarray, polygon: np.ndarray) -> float:
     """Distance from a point (2,) to the outline of an (N, 2) polygon."""
     edge = np.roll(polygon, -1, axis=0) - polygon

@@ -35,7 +35,7 @@ WALL_MATERIALS = {0: "gypsum board", 7: "wooden door", 8: "double glazing", 10: 
 FURNITURE_MATERIALS = {2: "wood", 3: "bedding", 4: "wooden chair", 5: "upholstery", 6: "wood", 9: "books",
                        11: "wood", 13: "wood", 14: "wood", 16: "wood", 17: "upholstery", 20: "clothes",
                        22: "books", 23: "metal", 24: "plastic", 25: "light curtain", 26: "clothes", 28: "painted wood",
-                       30: "person", 31: "wood", 32: "porcelain", 33: "porcelain", 34: "metal", 35: "porcelain",
+                       30: "clothes", 31: "wood", 32: "porcelain", 33: "porcelain", 34: "metal", 35: "porcelain",
                        36: "clothes", 37: "painted wood", 38: "wood", 39: "wood"}  # fmt: skip
 
 _MIN_PIXELS = 150  # of a class, to be believed

@@ -119,7 +119,7 @@ def _try_room(seed: int, rng: np.random.Generator, population: Population) -> Ro
     daylight = float(rng.choice([0.0, 1.0], p=[0.25, 0.75]) * rng.uniform(0.3, 1.0))
     surfaces = _sample_surfaces(kind, outline, height, daylight, rng)
     if population.open_share:
-        surfaces = opened(surfaces, height, population.open_share, kind.openings, rng)
+        surfaces = opened(surfaces, outline, height, population.open_share, kind.openings, rng)
     furniture = _sample_furniture(kind, outline, surfaces, height, rng)
     views = _sample_view(outline, height, furniture, population.max_distance, rng)
     if views is None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mvsd.acoustics import c50_db, decay_time, drr_db
 from mvsd.data.example import Example
-from mvsd.data.shards import write_shards
+from mvsd.data.shards import Shards, write_shards
 from mvsd.errors import ConfigError, NotMeasurable
 from mvsd.scene import Scene
 from mvsd.simulation.materials import BANDS_HZ
@@ -25,6 +25,9 @@ from mvsd.simulation.rooms import Room, sample_room
 from mvsd.simulation.roomtypes import POPULATIONS
 from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
 from mvsd.workers import process_pool
+
+REVISION = 2
+"""Raised where the same command makes other rooms than before."""
 
 ROOMS_PER_SHARD = 250
 SHORTEST_RT60, LONGEST_RT60 = 0.08, 2.5
@@ -46,7 +49,8 @@ def simulate_rooms(
 ) -> list[Path]:
     """Write ``num_rooms`` simulated rooms to ``folder`` as shards of 250; rooms that are there already are kept.
 
-    A room depends only on (seed, split, its index): not on ``jobs``, and no two splits share one.
+    A room depends only on (seed, split, population, its index) and ``REVISION``: not on ``jobs``, and no two splits
+    share one.
 
     Args:
         jobs: processes; by default one per core.
@@ -55,7 +59,7 @@ def simulate_rooms(
         progress: called with (rooms done, num_rooms).
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: an argument is out of range, or the folder's rooms are of another ``REVISION``.
         MissingExtraError: pyroomacoustics or mitsuba is not installed.
     """
     if num_rooms < 1 or image_scale < 1 or seed < 0:
@@ -125,7 +129,13 @@ def _write(
     jobs: int | None,
     progress: Progress | None,
 ) -> list[Path]:
-    """Shards of 250 numbers each; those that are there already are kept, one with fewer rooms is replaced."""
+    """Shards of 250 numbers each; those that are there already are kept, one with fewer rooms is replaced.
+
+    Raises:
+        ConfigError: those that are there are of another ``REVISION``.
+    """
+    for shard in sorted(folder.glob(f"{name}-??????-??????-000000.tar")):
+        _require_same_revision(shard)
     paths: list[Path] = []
     with _workers(jobs or os.cpu_count() or 1) as mapped:
         for first in range(0, num_rooms, ROOMS_PER_SHARD):
@@ -146,6 +156,15 @@ def _write(
                     progress(indices.stop, num_rooms)
             paths.append(path)
     return paths
+
+
+def _require_same_revision(shard: Path) -> None:
+    made = Shards([shard])[0].metadata.get("simulator", {}).get("revision", 1)
+    if made != REVISION:
+        raise ConfigError(
+            f"{shard} holds rooms of the simulator's revision {made}, this one is revision {REVISION} and makes other "
+            "rooms; choose another folder, or move these away"
+        )
 
 
 def _report(
@@ -247,8 +266,8 @@ def _measure(rir: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _versions(*libraries: str) -> dict[str, str]:
-    return {name: version(name) for name in libraries}
+def _versions(*libraries: str) -> dict[str, Any]:
+    return {"revision": REVISION, **{name: version(name) for name in libraries}}
 
 
 def describe(room: Room) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mvsd.errors import MissingExtraError
-from mvsd.simulation.geometry import Box, Surface
+from mvsd.simulation.geometry import Box, Surface, walls_at_reflex_corners
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS
 from mvsd.simulation.rooms import Room
 
@@ -118,7 +118,7 @@ def _build_engine(room: Room) -> tuple[Any, list[Any]]:
         scattering = np.clip(scattering, 0.05, 0.9).astype(np.float32)
         walls.append(libroom.Wall(np.asfortranarray(corners.T, dtype=np.float32), absorption, scattering, ""))
 
-    reflex = _walls_at_reflex_corners(room.outline)
+    reflex = walls_at_reflex_corners(room.outline)
     loose = [part for piece in (*room.furniture, room.person) if not piece.blocks for part in piece.parts]
     furnished = sum(surface.area for surface in room.surfaces if surface.name != "ceiling")
     for index, surface in enumerate(room.surfaces):
@@ -166,14 +166,6 @@ def _box_faces(box: Box) -> list[np.ndarray]:
         faces.append(np.array([[*first, low], [*first, high], [*second, high], [*second, low]]))
     faces.append(np.column_stack([base[::-1], np.full(4, high)]))
     return faces
-
-
-def _walls_at_reflex_corners(outline: np.ndarray) -> set[int]:
-    """Walls that can hide a part of the room from another: those that meet at an inward corner."""
-    before, after = outline - np.roll(outline, 1, axis=0), np.roll(outline, -1, axis=0) - outline
-    turns_right = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0] < -1e-9
-    corners = np.flatnonzero(turns_right)
-    return {int(wall) % len(outline) for corner in corners for wall in (corner, corner - 1)}
 
 
 def _mean_scattering(walls: list[Any]) -> np.ndarray:

@@ -139,7 +139,7 @@ def _linear(color: np.ndarray) -> np.ndarray:
 
 
 def _add_surface(surface: Surface, room: Room, stage: _Stage) -> None:
-    """Floor and ceiling cover the bounding box of the plan: what sticks out is hidden behind the walls."""
+    """Floor and ceiling cover the bounding box of the plan: what sticks out is behind walls or above a next room."""
     if surface.name in ("floor", "ceiling"):
         half = room.outline.max(axis=0) / 2
         upright = 1 if surface.name == "floor" else -1

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mvsd.simulation.geometry import Patch, Surface
+from mvsd.simulation.geometry import Patch, Surface, walls_at_reflex_corners
 from mvsd.simulation.materials import MATERIALS
 from mvsd.simulation.roomtypes import RoomType, draw
 
@@ -45,15 +45,25 @@ def sample_patches(
 
 
 def opened(
-    surfaces: tuple[Surface, ...], height: float, open_share: float, most: int, rng: np.random.Generator
+    surfaces: tuple[Surface, ...],
+    outline: np.ndarray,
+    height: float,
+    open_share: float,
+    most: int,
+    rng: np.random.Generator,
 ) -> tuple[Surface, ...]:
-    """The surfaces, doors perhaps open, and perhaps wide doorways in as many plain walls as at `most`."""
+    """The surfaces, doors perhaps open, and perhaps wide doorways in as many plain walls as at `most`.
+
+    Of the walls at an inward corner one stays closed: behind them is the same place, which cannot be two rooms.
+    """
     found, num_wide = list[Surface](), 0
+    corner = {f"wall {index}" for index in walls_at_reflex_corners(outline)}
     for surface in surfaces:
         chance, wide, place = rng.uniform(size=3)
         doors = [patch for patch in surface.patches if patch.name == "door"]
         length = float(np.linalg.norm(surface.corners[1] - surface.corners[0]))
-        if not surface.name.startswith("wall") or chance >= open_share:
+        taken = surface.name in corner and any(is_open(wall) for wall in found if wall.name in corner)
+        if not surface.name.startswith("wall") or chance >= open_share or taken:
             found.append(surface)
         elif doors:
             door = doors[0]
@@ -70,6 +80,11 @@ def opened(
             found.append(replace(surface, patches=(doorway,)))
             num_wide += 1
     return tuple(found)
+
+
+def is_open(wall: Surface) -> bool:
+    """Whether a wall has an open doorway."""
+    return any(patch.name == "opening" for patch in wall.patches)
 
 
 def _sample_window(
