@@ -1,7 +1,7 @@
 """What --check finds: fit of the words and similarity of the voice for good and for damaged conversions.
 
     mvsd simulate --rooms 64 --out data/rooms/validation --split validation
-    python benchmarks/check.py --rooms data/rooms/validation --speech DIR         # needs: pip install '.[asr]'
+    python benchmarks/check.py --rooms data/rooms/validation --speech DIR         # needs: pip install ".[asr]"
 
 In the damaged results a share of the quarters of a second is replaced by another speaker's. Prints each clip, then how
 many a threshold would warn of.

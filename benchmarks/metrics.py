@@ -1,6 +1,6 @@
 """Every metric against an independent implementation, and how many clips a minute each measures.
 
-    pip install '.[metrics,asr]' pyrato pyroomacoustics torchmetrics gammatone jiwer librosa scikit-learn
+    pip install ".[metrics,asr]" pyrato pyroomacoustics torchmetrics gammatone jiwer librosa scikit-learn
     pip install --no-deps resemblyzer
     python benchmarks/metrics.py oracles --rirs DIR --speech DIR
     python benchmarks/metrics.py speed --speech DIR --clips 12 --processes 1 2

@@ -55,4 +55,6 @@ class MissingExtraError(MvsdError):
     """An optional dependency is missing; the message names the extra that brings it."""
 
     def __init__(self, extra: str, package: str) -> None:
-        super().__init__(f"{package} is not installed; in mvsd's source folder run: pip install '.[{extra}]'")
+        super().__init__(
+            f'{package} is not installed; in mvsd\'s source folder run: pip install ".[{extra}]"'
+        )

@@ -18,7 +18,7 @@ DAMPER = """
 import numpy as np
 
 class Damper:
-    def convert(self, waveform, sample_rate, scene=None, *, seed=0, steps=None):
+    def convert(self, waveform, sample_rate, scene=None, *, seed=0):
         shade = 0 if scene is None else int(scene.image[0, 0, 0])
         noise = np.random.default_rng(seed).standard_normal(len(waveform))
         return (waveform + 0.001 * (1 + shade) * noise).astype(np.float32)

@@ -295,7 +295,7 @@ def test_check_warns_and_needs_its_extra(
     check._decoder.cache_clear()
     with monkeypatch.context() as context:
         context.setitem(sys.modules, "pocketsphinx", None)
-        fails(files, *command, tiny_models.dereverberator, says=r"pip install '\.\[asr\]'", run=run_here)
+        fails(files, *command, tiny_models.dereverberator, says=r'pip install "\.\[asr\]"', run=run_here)
     monkeypatch.setattr("mvsd.check._decoder", lambda: None)
     monkeypatch.setattr("mvsd.check.compare_words", lambda *_: -3.25)
     monkeypatch.setattr("mvsd.check.voice_similarity", lambda *_: 0.9)

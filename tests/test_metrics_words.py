@@ -131,6 +131,8 @@ class TestRecognizers:
         rate = metrics.wer(estimate=clip[: int(2.9 * RATE)], transcript=transcript, sample_rate=RATE)
         assert rate == 0
         assert metrics.recognize(clip[: int(1.6 * RATE)]) == first  # whatever came before
+        loud = 0.99 * clip / np.abs(clip[: int(1.6 * RATE)]).max()
+        assert metrics.recognize(30 * loud[: int(1.6 * RATE)]) == metrics.recognize(loud[: int(1.6 * RATE)])
 
     def test_missing_recogniser_says_what_to_install(self, monkeypatch):
         def fail(module: str) -> None:

@@ -527,6 +527,8 @@ def test_rooms_of_another_simulator_are_not_added_to(tmp_path: Path, monkeypatch
     monkeypatch.setattr(simulate_module, "REVISION", simulate_module.REVISION + 1)
     with pytest.raises(ConfigError, match="another folder"):
         simulate_rooms(tmp_path, 2, jobs=1, split="test")
+    with pytest.raises(ConfigError, match="another folder"):
+        simulate_rooms(tmp_path, 1, jobs=1, seed=1)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [written]
 
 

@@ -404,7 +404,7 @@ def test_errors_tell_no_folders_of_the_server(tmp_path: Path) -> None:
 
 def test_without_gradio_the_extra_is_named(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(MissingExtraError, match=r"pip install '\.\[web\]'"), serving(models, LIMITS):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[web\]"'), serving(models, LIMITS):
         pass
     assert "GRADIO_TEMP_DIR" not in os.environ
 

@@ -216,7 +216,8 @@ class Model:
         if scene is None and condition != NONE:
             reason = "the clip has no photo" if clip.scene is None else "the data set shows no other room"
             raise NotMeasurable(reason)
-        options = {} if self.steps is None else {"steps": self.steps}
+        is_ours = self.spec in SHIPPED or self.is_file
+        options = {"steps": self.steps} if is_ours and self.steps is not None else {}
         converter = open_converter(self.spec, self.device)
         try:
             converted = converter.convert(
@@ -226,7 +227,7 @@ class Model:
         except MvsdError:
             raise
         except Exception as error:
-            if self.spec in SHIPPED or self.is_file:
+            if is_ours:
                 raise  # ours: a fault of the program, which must not become a row of failures
             raise MvsdError(f"{self.spec} raised {type(error).__name__}: {error}") from error
 

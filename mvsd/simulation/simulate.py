@@ -134,7 +134,7 @@ def _write(
     Raises:
         ConfigError: those that are there are of another ``REVISION``.
     """
-    for shard in sorted(folder.glob(f"{name}-??????-??????-000000.tar")):
+    for shard in sorted(folder.glob("*.tar")):
         _require_same_revision(shard)
     paths: list[Path] = []
     with _workers(jobs or os.cpu_count() or 1) as mapped:
@@ -159,7 +159,8 @@ def _write(
 
 
 def _require_same_revision(shard: Path) -> None:
-    made = Shards([shard])[0].metadata.get("simulator", {}).get("revision", 1)
+    simulator = Shards([shard])[0].metadata.get("simulator")
+    made = REVISION if simulator is None else simulator.get("revision", 1)
     if made != REVISION:
         raise ConfigError(
             f"{shard} holds rooms of the simulator's revision {made}, this one is revision {REVISION} and makes other "

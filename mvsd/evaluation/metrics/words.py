@@ -83,7 +83,7 @@ def _pocketsphinx() -> Callable[[NDArray[np.floating]], str]:
     decoder = extra_module("pocketsphinx", "asr").Decoder(samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL")
 
     def recognize_clip(samples: NDArray[np.floating]) -> str:
-        pcm = np.round(32767 * np.clip(samples, -1, 1)).astype("<i2")
+        pcm = np.round(32767 / max(1.0, np.abs(samples).max(initial=0)) * samples).astype("<i2")
         decoder.start_utt()
         decoder.process_raw(pcm.tobytes(), full_utt=True)
         decoder.end_utt()
