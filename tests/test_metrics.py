@@ -108,7 +108,7 @@ class TestContract:
 
         monkeypatch.setattr(importlib, "import_module", fail)
         speech._dnsmos_network.cache_clear()
-        with pytest.raises(MissingExtraError, match=rf"{package} is not installed; .*'\.\[metrics\]'"):
+        with pytest.raises(MissingExtraError, match=rf'{package} is not installed; .*"\.\[metrics\]"'):
             call(EVERY_METRIC[name], estimate=voice(1.0), target=voice(1.0))
 
 

@@ -140,9 +140,9 @@ class TestRecognizers:
 
         monkeypatch.setattr(importlib, "import_module", fail)
         words._recognizer.cache_clear()
-        with pytest.raises(MissingExtraError, match=r"pocketsphinx is not .*'\.\[asr\]'"):
+        with pytest.raises(MissingExtraError, match=r'pocketsphinx is not .*"\.\[asr\]"'):
             metrics.recognize(voice(1.0))
-        with pytest.raises(MissingExtraError, match=r"transformers is not .*'\.\[transformers\]'"):
+        with pytest.raises(MissingExtraError, match=r'transformers is not .*"\.\[transformers\]"'):
             metrics.recognize(voice(1.0), "openai/whisper-tiny.en")
 
     @pytest.mark.parametrize(
