@@ -63,9 +63,9 @@ def run_in_processes(
                     continue
                 task = queue.popleft()
                 started(task)
+                busy[worker.connection] = (worker, task)  # first: an interrupt must find who has begun
                 with suppress(OSError):  # it died just now: it has no outcome
                     worker.connection.send(task)
-                busy[worker.connection] = (worker, task)
             ready = wait(list(busy))
             for connection in [connection for connection in busy if connection in ready]:
                 worker, task = busy.pop(connection)

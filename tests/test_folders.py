@@ -9,6 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -389,6 +391,25 @@ def test_an_interrupt_ends_the_processes_which_clean_up(tree: Path) -> None:
         signal.signal(signal.SIGINT, before)
     assert multiprocessing.active_children() == []
     assert files_below(tree / "out") == sorted(["a.flac", "b.ended", "sub/a.ended", RESULTS])
+
+
+@posix_only
+def test_an_interrupt_finds_the_process_that_has_just_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(connection: Connection, task: str) -> None:
+        connection.send_bytes(ForkingPickler.dumps(task))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Connection, "send", send)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_in_processes(_sleep, ["60", "60"], 2, lambda task: None))
+    assert multiprocessing.active_children() == []
+
+
+def _sleep(seconds: str) -> str:
+    time.sleep(float(seconds))
+    return seconds
 
 
 def test_a_pool_that_is_left_early_begins_nothing_more() -> None:
