@@ -39,13 +39,12 @@ def wall_pieces(wall: Surface, height: float) -> list[Mesh]:
         pieces.append(_upright(wall, cursor, patch.start, 0.0, height))
         pieces.append(_upright(wall, patch.start, patch.start + patch.width, patch.height, height))
         cursor = patch.start + patch.width
-    length = float(np.linalg.norm(wall.corners[1] - wall.corners[0]))
-    return [*pieces, _upright(wall, cursor, length, 0.0, height)]
+    return [*pieces, _upright(wall, cursor, wall.length, 0.0, height)]
 
 
 def _upright(wall: Surface, start: float, end: float, bottom: float, top: float) -> Mesh:
     """A part of a wall; it faces into the room, and its texture goes on from piece to piece."""
-    along = (wall.corners[1] - wall.corners[0]) / np.linalg.norm(wall.corners[1] - wall.corners[0])
+    along = wall.along
     middle = wall.corners[0] + along * (start + end) / 2 + np.array([0, 0, (bottom + top) / 2])
     up = np.array([0.0, 0.0, (top - bottom) / 2])
     # the wall's first corner is on the right seen from inside
@@ -55,7 +54,7 @@ def _upright(wall: Surface, start: float, end: float, bottom: float, top: float)
 
 def add_next_room(patch: Patch, wall: Surface, room: Room, stage: Stage) -> None:
     """The frame of an open doorway, and behind it a room that is lit or not, as far as it can be seen."""
-    along = (wall.corners[1] - wall.corners[0]) / np.linalg.norm(wall.corners[1] - wall.corners[0])
+    along = wall.along
     outward = np.array([along[1], -along[0], 0.0])
     yaw = float(np.arctan2(along[1], along[0]))
     threshold = wall.corners[0] + along * (patch.start + patch.width / 2) + outward * _REACH / 2
@@ -92,6 +91,5 @@ def add_next_room(patch: Patch, wall: Surface, room: Room, stage: Stage) -> None
 def _extent(patch: Patch, wall: Surface, rng: np.random.Generator) -> tuple[float, float, float]:
     """How far the next room reaches left and right of the doorway, not past its wall, and how deep it is, metres."""
     left, right, depth = (float(value) for value in rng.uniform((0.1, 0.1, 1.5), (1.5, 1.5, 4.5)))
-    length = float(np.linalg.norm(wall.corners[1] - wall.corners[0]))
-    after = length - patch.start - patch.width
+    after = wall.length - patch.start - patch.width
     return min(left, 0.9 * patch.start), min(right, 0.9 * after), depth

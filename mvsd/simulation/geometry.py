@@ -90,6 +90,16 @@ class Surface:
     patches: tuple[Patch, ...] = ()
 
     @property
+    def length(self) -> float:
+        """Metres along the floor, of a wall."""
+        return float(np.linalg.norm(self.corners[1] - self.corners[0]))
+
+    @property
+    def along(self) -> np.ndarray:
+        """(3,) unit vector from a wall's first corner to its second."""
+        return np.asarray((self.corners[1] - self.corners[0]) / self.length)
+
+    @property
     def area(self) -> float:
         """Square metres, patches included."""
         edges = self.corners[1:] - self.corners[0]

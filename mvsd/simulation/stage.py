@@ -172,7 +172,7 @@ def _add_skirting(wall: Surface, stage: _Stage) -> None:
 
 
 def _add_wall_patch(patch: Patch, wall: Surface, stage: _Stage) -> None:
-    along = (wall.corners[1] - wall.corners[0]) / np.linalg.norm(wall.corners[1] - wall.corners[0])
+    along = wall.along
     inward = np.array([-along[1], along[0], 0.0])
     yaw = float(np.arctan2(along[1], along[0]))
     middle = wall.corners[0] + along * (patch.start + patch.width / 2)

@@ -15,7 +15,7 @@ def sample_patches(
     kind: RoomType, wall: Surface, height: float, has_door: bool, daylight: float, rng: np.random.Generator
 ) -> tuple[Patch, ...]:
     """Door, window with curtains, pictures and panels, side by side along one wall."""
-    length = float(np.linalg.norm(wall.corners[1] - wall.corners[0]))
+    length = wall.length
     patches: list[Patch] = []
     cursor = float(rng.uniform(0.1, 0.3))
     if has_door and length > 1.2:
@@ -61,7 +61,7 @@ def opened(
     for surface in surfaces:
         chance, wide, place = rng.uniform(size=3)
         doors = [patch for patch in surface.patches if patch.name == "door"]
-        length = float(np.linalg.norm(surface.corners[1] - surface.corners[0]))
+        length = surface.length
         taken = surface.name in corner and any(is_open(wall) for wall in found if wall.name in corner)
         if not surface.name.startswith("wall") or chance >= open_share or taken:
             found.append(surface)
