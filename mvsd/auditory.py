@@ -91,6 +91,20 @@ class AuditoryDistance(nn.Module):
         return torch.where(power > self.threshold, power, torch.zeros_like(power)).sum(1)
 
 
+def level_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """Mean square (B,) of the error of the level of pieces of 64 ms, in units of 20 dB: (B, T), (B, T) -> (B,).
+
+    Of the target's pieces those within 25 dB of its loudest count.
+    """
+    size = min(1024, target.shape[-1])
+    powers = [waveform.unfold(-1, size, size // 2).square().mean(-1) for waveform in (estimate, target)]
+    loudest = powers[1].amax(-1, keepdim=True).clamp(min=1e-10)
+    counts = (powers[1] >= 10**-2.5 * loudest).float()
+    found, wanted = (power + 1e-4 * loudest for power in powers)  # what is missing is not infinitely so
+    error = 0.5 * (found / wanted).log10()
+    return (counts * error.square()).sum(-1) / counts.sum(-1).clamp(min=1)
+
+
 def _timbre(heard: Tensor, wanted: Tensor, threshold: Tensor) -> Tensor:
     """Ratio (B, K) of the long-term spectra of two band powers (B, K, N), over frames in which there is a voice."""
     active = (torch.where(wanted > threshold, wanted, torch.zeros_like(wanted)).sum(1) > 10**4.3)[:, None]

@@ -11,11 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mvsd.auditory import AuditoryDistance
+from mvsd.auditory import AuditoryDistance, level_error
 from mvsd.blockwise import CORE_RATE, Blockwise
 from mvsd.coloration import even_early, lower_lows
 from mvsd.converter_config import ConverterConfig
+from mvsd.convolutive import late_reverberation
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
 from mvsd.errors import MvsdError
 from mvsd.fullband import convert_by_estimate, convert_by_response
@@ -24,7 +26,7 @@ from mvsd.model_file import load_module, save_module
 from mvsd.networks.envelope import EnergyEnvelope
 from mvsd.networks.scene_encoder import SceneEncoder
 from mvsd.networks.unet import UNet
-from mvsd.sampling import sample
+from mvsd.sampling import sample, seeded_noise
 from mvsd.scene import CANVAS, Scene
 from mvsd.shipped import SHIPPED, shipped_weights
 from mvsd.spectrogram import ComplexSpectrogram, magnitude
@@ -76,10 +78,10 @@ class Converter(nn.Module, Blockwise):
         neither hears levels, of which "level" is the squared error, of pieces of 64 ms, in units of 20 dB.
         """
         level = _level(source)
-        condition = self._condition(source / level, tokens)
+        start, condition = self._start(source / level, tokens, seeds)
         clean = self.spectrogram.encode(_late(rir) if self.generates_response else target / level)
         noise = seeded_noise(seeds, clean.shape[1:], clean.device)
-        denoised = self.denoiser(self.denoiser.noisy(clean, noise, time, condition), time, condition)
+        denoised = self.denoiser(self.denoiser.noisy(clean, noise, time, start), time, condition)
         losses = {
             "diffusion": self.denoiser.loss(clean, denoised, time),
             "style": (magnitude(denoised) - magnitude(clean)).abs().mean((1, 2)),
@@ -88,7 +90,7 @@ class Converter(nn.Module, Blockwise):
             estimate = self.spectrogram.decode(denoised, target.shape[-1])
             losses["different"], losses["added"] = self.auditory(estimate, target / level)
             losses["words"] = self.intelligibility(estimate, target / level)
-            losses["level"] = _level_error(estimate, target / level)
+            losses["level"] = level_error(estimate, target / level)
         return losses
 
     def envelope_loss(self, rir: Tensor, tokens: Tensor) -> Tensor:
@@ -104,18 +106,42 @@ class Converter(nn.Module, Blockwise):
         return error.square().mean((1, 2))
 
     def forward(
-        self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, gradient: str = "last"
+        self,
+        source: Tensor,
+        tokens: Tensor,
+        seeds: Tensor,
+        *,
+        num_steps: int,
+        gradient: str = "last",
+        rest: Tensor | None = None,
     ) -> Tensor:
-        """Differentiable conversion: (B, T), tokens (B, L, D), seeds (B,) or noise (B, 2, F, N) -> (B, T)."""
+        """Differentiable conversion: (B, T), tokens (B, L, D), seeds (B,) or noise (B, 2, F, N) -> (B, T).
+
+        `rest` (B, T) is what earlier passes over speech left of the source (`unexplained`); without it they are made.
+        """
         if self.generates_response:
             late = self.late_response(tokens, seeds, num_steps=num_steps, gradient=gradient)
             return source + _convolve(source, late)
+        if rest is None:
+            rest = self.unexplained(source, tokens, seeds, num_steps=num_steps)
         level = _level(source)
-        condition = self._condition(source / level, tokens)
-        spectrogram = self._sample(condition, seeds, num_steps, gradient)
+        start = self.spectrogram.encode(source / level)
+        known = start if rest is source else self.spectrogram.encode(rest / level)
+        spectrogram = self._sample(start, Condition(known, tokens), seeds, num_steps, gradient)
         return level * self.spectrogram.decode(spectrogram, source.shape[-1])
 
     estimate = forward
+
+    def unexplained(
+        self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, num_passes: int | None = None
+    ) -> Tensor:
+        """Speech in a room (B, T) less the late reverberation that all passes of `forward` but the last find."""
+        rest = source
+        for _ in range(self.config.num_passes - 1 if num_passes is None else num_passes):
+            with torch.no_grad():
+                estimate = self.forward(source, tokens, seeds, num_steps=num_steps, rest=rest)
+            rest = source - late_reverberation(source, estimate)
+        return rest
 
     def late_response(
         self,
@@ -135,7 +161,7 @@ class Converter(nn.Module, Blockwise):
             raise ValueError("only a converter that generates a response has one to draw")
         expected = self.envelope(tokens) if expected is None else expected
         condition = Condition(self.envelope.expand(expected), tokens)
-        spectrogram = self._sample(condition, seeds, num_steps, gradient)
+        spectrogram = self._sample(condition.source, condition, seeds, num_steps, gradient)
         if self.config.envelope_pull:
             spectrogram = self.envelope.pull(spectrogram, expected, self.config.envelope_pull)
         if self.config.low_gain_db:
@@ -197,22 +223,27 @@ class Converter(nn.Module, Blockwise):
         with torch.inference_mode(), _evaluating(self):
             tokens = self.tokens([scene])
 
-        num_shifts = self.config.num_shifts
-
         def estimate(window: np.ndarray, index: int) -> np.ndarray:
-            total = np.zeros_like(window)
-            for number in range(num_shifts):
-                # Two and a half frames: the halves count most, the whole ones shift the network's coarser grids.
-                shift = 5 * number * self.spectrogram.config.hop // 2
-                source = torch.from_numpy(np.pad(window, (shift, 0))[None]).to(tokens.device)
-                seeds = torch.tensor([(seed * 1_000_003 + index) * num_shifts + number])
-                with torch.inference_mode(), _evaluating(self):
-                    converted = self.estimate(source, tokens, seeds, num_steps=steps)[0, shift:]
-                total += converted.cpu().numpy()
-            return total / num_shifts
+            source = torch.from_numpy(window[None]).to(tokens.device)
+            with torch.inference_mode(), _evaluating(self):
+                return (
+                    self._mean_over_shifts(source, tokens, seed * 1_000_003 + index, steps)[0].cpu().numpy()
+                )
 
         size, overlap = self.config.num_samples, self.config.overlap
         return convert_by_estimate(blocks, estimate, sample_rate, num_channels, size=size, overlap=overlap)
+
+    def _mean_over_shifts(self, source: Tensor, tokens: Tensor, seed: int, num_steps: int) -> Tensor:
+        """The mean of the last pass over speech (1, T) on frames that begin elsewhere -> (1, T)."""
+        num_shifts, total = self.config.num_shifts, torch.zeros_like(source)
+        seeds = torch.tensor([seed * num_shifts])
+        rest = self.unexplained(source, tokens, seeds, num_steps=num_steps)
+        for number in range(num_shifts):
+            # Two and a half frames: the halves count most, the whole ones shift the network's coarser grids.
+            shift = 5 * number * self.spectrogram.config.hop // 2
+            known, left = (functional.pad(each, (shift, 0)) for each in (source, rest))
+            total += self.estimate(known, tokens, seeds + number, num_steps=num_steps, rest=left)[:, shift:]
+        return total / num_shifts
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Write weights and configuration into one safetensors file, whole or not at all.
@@ -277,17 +308,25 @@ class Converter(nn.Module, Blockwise):
         rows = [slice(row, row + 1) for row in range(len(images))]
         return torch.cat([self.scene_encoder(images[row], known[row]) for row in rows])
 
-    def _condition(self, source: Tensor, tokens: Tensor) -> Condition:
+    def _start(self, source: Tensor, tokens: Tensor, seeds: Tensor) -> tuple[Tensor, Condition]:
+        """Where the path of a training ends, and what is known. Of speech, a row's seed says which pass it is."""
         if self.envelope is not None:
-            return Condition(self.envelope.expand(self.envelope(tokens)), tokens)
-        return Condition(self.spectrogram.encode(source), tokens)
+            expected = self.envelope.expand(self.envelope(tokens))
+            return expected, Condition(expected, tokens)
+        rest, made = source.clone(), seeds % self.config.num_passes
+        for number in range(1, self.config.num_passes):
+            rows = (made == number).nonzero()[:, 0]
+            if len(rows):
+                known = (source[rows], tokens[rows], seeds[rows])
+                rest[rows] = self.unexplained(*known, num_steps=self.config.num_steps, num_passes=number)
+        return self.spectrogram.encode(source), Condition(self.spectrogram.encode(rest), tokens)
 
-    def _sample(self, condition: Condition, seeds: Tensor, num_steps: int, gradient: str) -> Tensor:
-        shape = condition.source.shape
+    def _sample(
+        self, start: Tensor, condition: Condition, seeds: Tensor, num_steps: int, gradient: str
+    ) -> Tensor:
         noise = seeds
         if not seeds.is_floating_point():
-            noise = seeded_noise(seeds, (2, *shape[2:]), condition.source.device)
-        start = condition.source if self.config.path == "bridge" else torch.zeros_like(noise)
+            noise = seeded_noise(seeds, (2, *start.shape[2:]), start.device)
 
         def denoise(noisy: Tensor, time: Tensor) -> Tensor:
             return self.denoiser(noisy, time, condition)  # type: ignore[no-any-return]
@@ -300,18 +339,19 @@ def load(
     device: str | torch.device = "cpu",
     *,
     num_shifts: int | None = None,
+    num_passes: int | None = None,
     low_gain_db: float | None = None,
 ) -> Converter:
     """Load a converter: "reverberator" or "dereverberator" as shipped, a model file, or as `from_pretrained` does.
 
-    `num_shifts` and `low_gain_db` replace the model's own (`ConverterConfig`). Raises ModelFileError where there is no
-    model, or one that is not ours, and ConfigError for a value that does not fit the model.
+    `num_shifts`, `num_passes` and `low_gain_db` replace the model's own (`ConverterConfig`). Raises ModelFileError
+    where there is no model, or one that is not ours, and ConfigError for a value that does not fit the model.
     """
     if str(name_or_path) in SHIPPED:
         converter = Converter.load(shipped_weights(str(name_or_path)), device)
     else:
         converter = Converter.from_pretrained(name_or_path, device=device)
-    changes: dict[str, Any] = {"num_shifts": num_shifts, "low_gain_db": low_gain_db}
+    changes: dict[str, Any] = {"num_shifts": num_shifts, "num_passes": num_passes, "low_gain_db": low_gain_db}
     known = {name: value for name, value in changes.items() if value is not None}
     converter.config = replace(converter.config, **known)
     return converter
@@ -342,29 +382,9 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def seeded_noise(seeds: Tensor, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
-    """Standard normal (B, *shape), each row drawn from its own seed, so that it does not depend on the batch."""
-    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-    return torch.stack(rows).to(device)
-
-
 def _level(waveform: Tensor) -> Tensor:
     """Root mean square (B, 1) of (B, T), kept from zero."""
     return waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
-
-
-def _level_error(estimate: Tensor, target: Tensor) -> Tensor:
-    """Mean square (B,) of the error of the level of pieces of 64 ms, in units of 20 dB: (B, T), (B, T) -> (B,).
-
-    Of the target's pieces those within 25 dB of its loudest count.
-    """
-    size = min(1024, target.shape[-1])
-    powers = [waveform.unfold(-1, size, size // 2).square().mean(-1) for waveform in (estimate, target)]
-    loudest = powers[1].amax(-1, keepdim=True).clamp(min=1e-10)
-    counts = (powers[1] >= 10**-2.5 * loudest).float()
-    found, wanted = (power + 1e-4 * loudest for power in powers)  # what is missing is not infinitely so
-    error = 0.5 * (found / wanted).log10()
-    return (counts * error.square()).sum(-1) / counts.sum(-1).clamp(min=1)
 
 
 def _late(rir: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from mvsd.networks.unet import UNetConfig
 from mvsd.spectrogram import SpectrogramConfig
 
 _MAX_SAMPLES = 2**24  # of a window or a response
+_MAX_PASSES = 16
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class ConverterConfig:
     `num_samples` is the response's length, or the window of a long recording, of which `overlap` samples are shared
     with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
     `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
-    spinning, Coifman & Donoho 1995). `envelope_pull` is the share, in decibels, by which a drawn response is pulled to
-    the energy envelope that the scene predicts, `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is
-    given to the whole, and `evens_early` takes the colour from the early reflections that were drawn
-    (`mvsd.coloration`): what chance decided shall not colour a voice. With `averages_views` that envelope is the mean
-    over the turns of a panorama (`Scene.views`): it begins nowhere. `refiner` is a second U-Net, on finer cells, which
-    corrects what the first makes (`Denoiser`), or None.
+    spinning, Coifman & Donoho 1995). In each of `num_passes` passes but the last the late reverberation that the
+    estimate explains is found (`mvsd.convolutive`), and the next is given the recording without it too. `envelope_pull`
+    is the share, in decibels, by which a drawn response is pulled to the energy envelope that the scene predicts,
+    `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is given to the whole, and `evens_early` takes the
+    colour from the early reflections that were drawn (`mvsd.coloration`): what chance decided shall not colour a voice.
+    With `averages_views` that envelope is the mean over the turns of a panorama (`Scene.views`): it begins nowhere.
+    `refiner` is a second U-Net, on finer cells, which corrects what the first makes (`Denoiser`), or None.
     """
 
     generates: Literal["speech", "response"] = "speech"
@@ -36,6 +38,7 @@ class ConverterConfig:
     num_taps: int = 8
     num_steps: int = 4
     num_shifts: int = 1
+    num_passes: int = 1
     num_samples: int = 65_536
     overlap: int = 16_384
     sigma_data: float = 0.5
@@ -61,6 +64,10 @@ class ConverterConfig:
             self.num_shifts >= 1 and (is_speech or self.num_shifts == 1),
             f"num_shifts is {self.num_shifts}; it must be at least 1, and 1 where a response is generated: "
             "the mean of rooms is no room",
+        )
+        require(
+            1 <= self.num_passes <= _MAX_PASSES and (is_speech or self.num_passes == 1),
+            f"num_passes is {self.num_passes}; 1 to {_MAX_PASSES} are wanted, and 1 where a response is generated",
         )
         require(-60 <= self.low_gain_db <= 20, f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
         require(

@@ -125,11 +125,10 @@ class Denoiser(nn.Module):
             return estimate
         return corrected(self.refiner, torch.cat([estimate, known], dim=1), estimate, estimate)
 
-    def noisy(self, clean: Tensor, noise: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """The degraded spectrogram (B, 2, F, N) at `time` (B,)."""
+    def noisy(self, clean: Tensor, noise: Tensor, time: Tensor, source: Tensor) -> Tensor:
+        """The degraded spectrogram (B, 2, F, N) at `time` (B,) on the way to `source`."""
         a, b, c = self.path.coefficients(time.view(-1, 1, 1, 1))
-        source = condition.source if bool((b != 0).any()) else 0.0
-        return a * clean + b * source + c * noise
+        return a * clean + (b * source if bool((b != 0).any()) else 0.0) + c * noise
 
     def loss(self, clean: Tensor, denoised: Tensor, time: Tensor) -> Tensor:
         """Squared error weighted by 1 / c_out^2 (EDM, equation 8), per example: (B,)."""

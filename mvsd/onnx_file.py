@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,7 +40,7 @@ def export_onnx(
     dereverberator also takes `waveform` (1, T) at 16 kHz, any T from one window of its spectrogram on, and gives
     `estimate` (1, T). A converter that generates a response gives `response` (1, R), its direct sound a unit impulse
     at sample 0. What is drawn at random starts from `noise` (1, 2, F, N), standard normal, where anything is.
-    `steps` sampling steps are unrolled, by default the model's.
+    `steps` sampling steps are unrolled, by default the model's; of several passes (`num_passes`) it is the first.
 
     Raises:
         MissingExtraError: onnx is not installed.
@@ -87,6 +88,8 @@ class _Graph(nn.Module):
         schedule = _Schedule(converter.path, num_steps)
         self.converter.path = schedule  # type: ignore[assignment]  # to `sample`, numbers do for tensors
         self.draws = any(noise > 0 for _, _, noise in schedule.steps)
+        # The room is found by solving linear equations, for which ONNX has no operator.
+        self.converter.config = replace(self.converter.config, num_passes=1)
         self.converter.spectrogram = _ConvolutionSpectrogram(converter.config.spectrogram)
 
     def inputs(self) -> dict[str, Tensor]:

@@ -54,6 +54,12 @@ def sample(
     return denoise(noisy, times[-2].expand(len(noisy)))
 
 
+def seeded_noise(seeds: Tensor, shape: tuple[int, ...] | torch.Size, device: torch.device) -> Tensor:
+    """Standard normal (B, *shape), each row drawn from its own seed, so that it does not depend on the batch."""
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    return torch.stack(rows).to(device)
+
+
 def _log_ratio(clean: float, noise: float) -> float:
     """Half the log signal-to-noise ratio, infinite at the ends of a path."""
     if noise == 0:

@@ -21,6 +21,8 @@ from mvsd.blockwise import AudioConverter
 from mvsd.coloration import even_early
 from mvsd.converter import Converter
 from mvsd.converter_config import ConverterConfig
+from mvsd.convolutive import late_reverberation
+from mvsd.diffusion import Condition
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
 from mvsd.example import SAMPLES
 from mvsd.networks.scene_encoder import SceneEncoderConfig
@@ -37,6 +39,15 @@ TINY = {
     ),
     "shifts": ConverterConfig(
         num_shifts=2, num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, scene=TINY_SCENE
+    ),
+    "passes": ConverterConfig(
+        num_passes=2,
+        num_shifts=2,
+        num_taps=2,
+        num_samples=8192,
+        overlap=2048,
+        unet=TINY_UNET,
+        scene=TINY_SCENE,
     ),
     "refined": ConverterConfig(
         num_taps=2, num_samples=8192, overlap=2048, unet=TINY_UNET, refiner=TINY_UNET, scene=TINY_SCENE
@@ -180,6 +191,58 @@ def test_shifts_are_the_mean_of_conversions_that_begin_elsewhere(tmp_path: Path)
     for config in ({"num_shifts": 0}, {"num_shifts": 2, "generates": "response", **_NOISE}):
         with pytest.raises(ConfigError, match="num_shifts"):
             ConverterConfig(**config)
+
+
+def test_the_second_pass_knows_the_recording_and_what_the_first_left_of_it(tmp_path: Path) -> None:
+    source, tokens = torch.from_numpy(voice(1, 5000)), CONVERTERS["bridge"].tokens([SCENE])
+    known = (source, tokens, torch.tensor([0]))
+    with torch.inference_mode():
+        first = CONVERTERS["bridge"].estimate(*known, num_steps=1)
+        rest = source - late_reverberation(source, first)
+        second = CONVERTERS["bridge"].estimate(*known, num_steps=1, rest=rest)
+    assert (second - first).abs().max() > 1e-3
+    path = tmp_path / "bridge.safetensors"
+    CONVERTERS["bridge"].save(path, dtype=torch.float32)
+    twice = mvsd.load(path, num_passes=2).convert(source[0].numpy(), 16_000, SCENE, steps=1)
+    np.testing.assert_allclose(twice, second[0].numpy(), atol=1e-5)
+    for config in (
+        {"num_passes": 0},
+        {"num_passes": 99},
+        {"num_passes": 2, "generates": "response", **_NOISE},
+    ):
+        with pytest.raises(ConfigError, match="num_passes"):
+            ConverterConfig(**config)
+
+
+def test_rows_of_either_pass_are_trained_on_and_the_first_pass_gets_no_gradient() -> None:
+    """A row's seed says its pass: even ones see the recording alone, odd ones what the first pass left of it."""
+    passes = copy.copy(CONVERTERS["passes"])
+    source, target = (torch.from_numpy(voice(2, 8192, seed=seed)) for seed in (0, 1))
+    tokens = passes.tokens([None, None]).detach()
+    others = (torch.zeros_like(source), tokens, torch.ones(2))
+    passes.zero_grad()
+    both = passes.losses(source, target, *others, torch.tensor([4, 5]))["diffusion"]
+    both[1].backward()
+    both = both.detach()
+    gradient = passes.denoiser.network.stem.weight.grad.clone()
+
+    alone = copy.copy(passes)
+    alone.config = replace(passes.config, num_passes=1)
+    level = source.square().mean(-1, keepdim=True).sqrt()
+    with torch.no_grad():
+        rest = passes.unexplained(source, tokens, torch.tensor([4, 5]), num_steps=passes.config.num_steps)
+        torch.testing.assert_close(
+            alone.losses(source, target, *others, torch.tensor([4, 5]))["diffusion"][0], both[0]
+        )
+    passes.zero_grad()
+    encode = passes.spectrogram.encode
+    condition = Condition(encode(rest / level), tokens)
+    denoised = passes.denoiser(encode(source / level), torch.ones(2), condition)
+    error = passes.denoiser.loss(encode(target / level), denoised, torch.ones(2))
+    torch.testing.assert_close(error[1], both[1])
+    error[1].backward()
+    torch.testing.assert_close(passes.denoiser.network.stem.weight.grad, gradient)
+    passes.zero_grad()
 
 
 def test_low_gain_lowers_what_is_drawn_below_one_kilohertz_and_keeps_the_energy() -> None:

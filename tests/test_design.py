@@ -39,6 +39,7 @@ LAYERS = [
         "config",
         "container",
         "converter_config",
+        "convolutive",
         "decay",
         "diffusion",
         "fullband",

@@ -191,7 +191,7 @@ def test_what_is_trained_on_lies_on_the_path() -> None:
     denoiser = Denoiser(Zero(2), BridgePath(0.3), num_taps=0, adds_source=True)
     clean, source, noise = (normal(3, 2, 5, 6, seed=seed) for seed in range(3))
     times = torch.tensor([0.0, 0.5, 1.0])
-    noisy = denoiser.noisy(clean, noise, times, Condition(source, torch.zeros(3, 1, 1)))
+    noisy = denoiser.noisy(clean, noise, times, source)
     halfway = (clean[1] + source[1]) / 2 + 0.15 * noise[1]
     torch.testing.assert_close(noisy, torch.stack([clean[0], halfway, source[2]]))
 
@@ -202,5 +202,5 @@ def test_a_network_that_says_nothing_loses_one_at_every_noise_level(time: float)
     denoiser = Denoiser(Zero(2), NoisePath(), num_taps=0, adds_source=False)
     clean, noise, times = 0.5 * normal(4, 2, 64, 64), normal(4, 2, 64, 64, seed=1), torch.full((4,), time)
     condition = Condition(torch.zeros_like(clean), torch.zeros(4, 1, 1))
-    denoised = denoiser(denoiser.noisy(clean, noise, times, condition), times, condition)
+    denoised = denoiser(denoiser.noisy(clean, noise, times, condition.source), times, condition)
     assert denoiser.loss(clean, denoised, times).mean().item() == pytest.approx(1, abs=0.03)

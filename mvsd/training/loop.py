@@ -46,6 +46,7 @@ _FREE_KEYS |= {f"schedule.{name}_every" for name in ("log", "validate", "checkpo
 _USE_KEYS = (
     "num_steps",
     "num_shifts",
+    "num_passes",
     "overlap",
     "envelope_pull",
     "low_gain_db",

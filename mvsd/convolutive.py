@@ -1,0 +1,48 @@
+"""A recording without the late reverberation that an estimate of its dry voice explains.
+
+What a dereverberator makes is filtered so that it comes nearest to the recording: the room, as far as the estimate
+tells it. What the filter makes is taken from the recording, and the rest is easier to dereverberate than the whole.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FFT_SIZE, HOP = 1024, 256  # samples, at 16 kHz
+DELAY, NUM_TAPS = (
+    2,
+    20,
+)  # frames: the voice itself and its first reflections stay, 32 to 350 ms later it is the room
+_LOUDNESS_FLOOR = 1e-4  # of the loudest frame of a bin
+_REGULARISATION = 1e-4  # of the estimate's mean power
+
+
+@torch.no_grad()
+def late_reverberation(recording: Tensor, estimate: Tensor) -> Tensor:
+    """The late reverberation in recording (B, T), at 16 kHz, as far as estimate (B, T) of its dry voice explains it.
+
+    Convolutive prediction (Wang, Wichern & Le Roux 2021, "Convolutive prediction for monaural speech dereverberation
+    and noisy-reverberant speaker separation", equations 9 to 11): in every bin the past frames of the estimate are
+    filtered to the least squared error, loud frames counting as much as quiet ones. No gradient goes through it.
+    """
+    window = torch.hann_window(FFT_SIZE, device=recording.device)
+    level = recording.float().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+    padding = max(0, FFT_SIZE - recording.shape[-1])  # a window at least, for the reflection at the edges
+    signals = functional.pad(torch.stack([recording, estimate]).float() / level, (0, padding))
+    spectra = torch.stft(signals.flatten(0, 1), FFT_SIZE, HOP, window=window, return_complex=True)
+    wet, dry = spectra.unflatten(0, (2, -1))
+    power = wet.abs().square()
+    weight = 1 / (power.clamp(min=1e-10) + _LOUDNESS_FLOOR * power.amax(-1, keepdim=True))
+    num_frames = dry.shape[-1]
+    past = functional.pad(dry, (DELAY + NUM_TAPS - 1, 0)).unfold(-1, num_frames, 1)[..., :NUM_TAPS, :]
+    weighted = past.conj() * weight[..., None, :]
+    correlation = weighted @ past.transpose(-1, -2)
+    mean_power = correlation.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
+    unit = torch.eye(NUM_TAPS, device=past.device)
+    correlation = correlation + (_REGULARISATION * mean_power + 1e-8) * unit
+    taps = torch.linalg.solve(correlation, weighted @ wet[..., None])
+    late = (past.transpose(-1, -2) @ taps)[..., 0]
+    waveform = torch.istft(late, FFT_SIZE, HOP, window=window, length=signals.shape[-1])
+    return level * waveform[..., : recording.shape[-1]]
