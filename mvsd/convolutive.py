@@ -27,6 +27,8 @@ def late_reverberation(recording: Tensor, estimate: Tensor) -> Tensor:
     and noisy-reverberant speaker separation", equations 9 to 11): in every bin the past frames of the estimate are
     filtered to the least squared error, loud frames counting as much as quiet ones. No gradient goes through it.
     """
+    if recording.device.type == "mps":  # it cannot solve complex equations
+        return late_reverberation(recording.cpu(), estimate.cpu()).to(recording.device)
     window = torch.hann_window(FFT_SIZE, device=recording.device)
     level = recording.float().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
     padding = max(0, FFT_SIZE - recording.shape[-1])  # a window at least, for the reflection at the edges
