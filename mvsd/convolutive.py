@@ -11,10 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 FFT_SIZE, HOP = 1024, 256  # samples, at 16 kHz
-DELAY, NUM_TAPS = (
-    2,
-    20,
-)  # frames: the voice itself and its first reflections stay, 32 to 350 ms later it is the room
+# Frames: what comes 32 to 340 ms after the voice is explained, its first reflections stay.
+DELAY, NUM_TAPS = 2, 20
 _LOUDNESS_FLOOR = 1e-4  # of the loudest frame of a bin
 _REGULARISATION = 1e-4  # of the estimate's mean power
 
@@ -23,9 +21,10 @@ _REGULARISATION = 1e-4  # of the estimate's mean power
 def late_reverberation(recording: Tensor, estimate: Tensor) -> Tensor:
     """The late reverberation in recording (B, T), at 16 kHz, as far as estimate (B, T) of its dry voice explains it.
 
-    Convolutive prediction (Wang, Wichern & Le Roux 2021, "Convolutive prediction for monaural speech dereverberation
-    and noisy-reverberant speaker separation", equations 9 to 11): in every bin the past frames of the estimate are
-    filtered to the least squared error, loud frames counting as much as quiet ones. No gradient goes through it.
+    Forward convolutive prediction (Wang, Wichern & Le Roux 2021, "Convolutive prediction for monaural speech
+    dereverberation and noisy-reverberant speaker separation", arXiv 2108.07376): in every bin the past frames of the
+    estimate are filtered to the least squared error, loud frames counting no more than quiet ones. No gradient goes
+    through it.
     """
     if recording.device.type == "mps":  # it cannot solve complex equations
         return late_reverberation(recording.cpu(), estimate.cpu()).to(recording.device)
