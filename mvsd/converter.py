@@ -29,7 +29,7 @@ from mvsd.networks.unet import UNet
 from mvsd.sampling import sample, seeded_noise
 from mvsd.scene import CANVAS, Scene
 from mvsd.shipped import SHIPPED, shipped_weights
-from mvsd.spectrogram import ComplexSpectrogram, magnitude
+from mvsd.spectrogram import ComplexSpectrogram, magnitude, rms
 
 SAMPLE_RATE = CORE_RATE
 FORMAT = "mvsd-1"
@@ -77,7 +77,7 @@ class Converter(nn.Module, Blockwise):
         what the ear makes of the error (`mvsd.auditory`), "words" what it does to them (`mvsd.intelligibility`);
         neither hears levels, of which "level" is the squared error, of pieces of 64 ms, in units of 20 dB.
         """
-        level = _level(source)
+        level = rms(source)
         start, condition = self._start(source / level, tokens, seeds)
         clean = self.spectrogram.encode(_late(rir) if self.generates_response else target / level)
         noise = seeded_noise(seeds, clean.shape[1:], clean.device)
@@ -124,7 +124,7 @@ class Converter(nn.Module, Blockwise):
             return source + _convolve(source, late)
         if rest is None:
             rest = self.unexplained(source, tokens, seeds, num_steps=num_steps)
-        level = _level(source)
+        level = rms(source)
         start = self.spectrogram.encode(source / level)
         known = start if rest is source else self.spectrogram.encode(rest / level)
         spectrogram = self._sample(start, Condition(known, tokens), seeds, num_steps, gradient)
@@ -226,9 +226,8 @@ class Converter(nn.Module, Blockwise):
         def estimate(window: np.ndarray, index: int) -> np.ndarray:
             source = torch.from_numpy(window[None]).to(tokens.device)
             with torch.inference_mode(), _evaluating(self):
-                return (
-                    self._mean_over_shifts(source, tokens, seed * 1_000_003 + index, steps)[0].cpu().numpy()
-                )
+                mean = self._mean_over_shifts(source, tokens, seed * 1_000_003 + index, steps)
+            return mean[0].cpu().numpy()
 
         size, overlap = self.config.num_samples, self.config.overlap
         return convert_by_estimate(blocks, estimate, sample_rate, num_channels, size=size, overlap=overlap)
@@ -313,13 +312,15 @@ class Converter(nn.Module, Blockwise):
         if self.envelope is not None:
             expected = self.envelope.expand(self.envelope(tokens))
             return expected, Condition(expected, tokens)
-        rest, made = source.clone(), seeds % self.config.num_passes
+        start = self.spectrogram.encode(source)
+        known, made = start.clone(), seeds % self.config.num_passes
         for number in range(1, self.config.num_passes):
             rows = (made == number).nonzero()[:, 0]
             if len(rows):
-                known = (source[rows], tokens[rows], seeds[rows])
-                rest[rows] = self.unexplained(*known, num_steps=self.config.num_steps, num_passes=number)
-        return self.spectrogram.encode(source), Condition(self.spectrogram.encode(rest), tokens)
+                inputs = (source[rows], tokens[rows], seeds[rows])
+                rest = self.unexplained(*inputs, num_steps=self.config.num_steps, num_passes=number)
+                known[rows] = self.spectrogram.encode(rest)
+        return start, Condition(known, tokens)
 
     def _sample(
         self, start: Tensor, condition: Condition, seeds: Tensor, num_steps: int, gradient: str
@@ -380,11 +381,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
-
-
-def _level(waveform: Tensor) -> Tensor:
-    """Root mean square (B, 1) of (B, T), kept from zero."""
-    return waveform.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
 
 
 def _late(rir: Tensor) -> Tensor:

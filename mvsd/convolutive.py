@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mvsd.spectrogram import rms
+
 FFT_SIZE, HOP = 1024, 256  # samples, at 16 kHz
 # Frames: what comes 32 to 340 ms after the voice is explained, its first reflections stay.
 DELAY, NUM_TAPS = 2, 20
-_DRY_DB = (
-    -15.0,
-    -10.0,
-)  # what a voice predicts of itself is not a room's, so nothing is taken from a dry recording
+# What an estimate left out of the recording (dB) where nothing counts, and where all does: a voice tells of itself too.
+_DRY_DB = (-15.0, -10.0)
 _LOUDNESS_FLOOR = 1e-4  # of the loudest frame of a bin
 _REGULARISATION = 1e-4  # of the estimate's mean power
 
@@ -27,14 +27,14 @@ def late_reverberation(recording: Tensor, estimate: Tensor) -> Tensor:
 
     Forward convolutive prediction (Wang, Wichern & Le Roux 2021, "Convolutive prediction for monaural speech
     dereverberation and noisy-reverberant speaker separation", arXiv 2108.07376): in every bin the past frames of the
-    estimate are filtered to the least squared error, loud frames counting no more than quiet ones. Where the estimate
-    left out next to nothing of the recording (15 dB less and below, all of it from 10 dB on) there is no room, and the
-    result is 0. No gradient goes through it.
+    estimate are filtered to the least squared error, loud frames counting no more than quiet ones. What the estimate
+    left out of the recording says whether there is a room: from 10 dB below the recording on the result is all that was
+    found, at 15 dB and less it is 0. No gradient goes through it.
     """
     if recording.device.type == "mps":  # it cannot solve complex equations
         return late_reverberation(recording.cpu(), estimate.cpu()).to(recording.device)
     window = torch.hann_window(FFT_SIZE, device=recording.device)
-    level = recording.float().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+    level = rms(recording)
     padding = max(0, FFT_SIZE - recording.shape[-1])  # a window at least, for the reflection at the edges
     signals = functional.pad(torch.stack([recording, estimate]).float() / level, (0, padding))
     wet, dry = (torch.stft(x, FFT_SIZE, HOP, window=window, return_complex=True) for x in signals)
@@ -54,9 +54,9 @@ def late_reverberation(recording: Tensor, estimate: Tensor) -> Tensor:
 
 
 def _share(recording: Tensor, estimate: Tensor) -> Tensor:
-    """0 where the estimate is all but the recording, 1 where it left out more than _DRY_DB says: (B, T) -> (B, 1)."""
-    removed = (recording - estimate).square().sum(-1, keepdim=True)
-    removed_db = (
-        10 * (removed / recording.square().sum(-1, keepdim=True).clamp(min=1e-10)).clamp(min=1e-10).log10()
-    )
-    return ((removed_db - _DRY_DB[0]) / (_DRY_DB[1] - _DRY_DB[0])).clamp(0, 1)
+    """How much of what was found counts, 0 to 1, by what the estimate left out: (B, T), (B, T) -> (B, 1)."""
+    energy = recording.square().sum(-1, keepdim=True).clamp(min=1e-10)
+    left_out = (recording - estimate).square().sum(-1, keepdim=True) / energy
+    left_out_db = 10 * left_out.clamp(min=1e-10).log10()
+    nothing, all_of_it = _DRY_DB
+    return ((left_out_db - nothing) / (all_of_it - nothing)).clamp(0, 1)

@@ -20,7 +20,7 @@ from mvsd.converter import Converter
 from mvsd.data.batch import Batch
 from mvsd.errors import ConfigError
 from mvsd.networks.scene_depth import SceneDepth
-from mvsd.spectrogram import magnitude
+from mvsd.spectrogram import magnitude, rms
 
 CONVERTERS = ("reverberator", "dereverberator")
 WEIGHTED = ("style", "different", "added", "words", "level", "envelope", "depth", "cycle", "made")
@@ -203,7 +203,7 @@ class MutualLearning(nn.Module):
 
     def _distance(self, estimate: Tensor, target: Tensor) -> Tensor:
         """L1 between compressed magnitudes, at the target's unit level."""
-        level = target.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+        level = rms(target)
         encode = self.dereverberator.spectrogram.encode
         return (magnitude(encode(estimate / level)) - magnitude(encode(target / level))).abs().mean()
 
@@ -215,7 +215,7 @@ class MutualLearning(nn.Module):
         learned from, it would teach the reverberator to add less and less.
         """
         config = self.dereverberator.spectrogram.config
-        level = target.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+        level = rms(target)
         energies = [
             avg_pool2d(
                 magnitude(self.dereverberator.spectrogram.encode(clip / level)) ** (2 / config.power), (16, 4)

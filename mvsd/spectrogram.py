@@ -95,6 +95,11 @@ class ComplexSpectrogram(nn.Module):
         return max(math.ceil(num_samples / self.config.hop) * self.config.hop, self.config.fft_size)
 
 
+def rms(waveform: Tensor) -> Tensor:
+    """Root mean square (B, 1) of (B, T), kept from zero."""
+    return waveform.float().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+
+
 def magnitude(spectrogram: Tensor) -> Tensor:
     """(B, 2, F, N) -> (B, F, N), with a gradient that is finite at zero."""
     return (spectrogram.square().sum(1) + _TINY).sqrt()
