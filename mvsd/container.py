@@ -93,6 +93,27 @@ def has_pictures(path: Path) -> bool:
         return False
 
 
+def picture_seconds(path: Path) -> float:
+    """When the last moving picture of a file is shown, found without decoding; 0 where there is none.
+
+    Raises `VideoFileError` for a file that cannot be read to its end.
+    """
+    import av
+
+    with open_input(path) as container:
+        if (picture := picture_of(container)) is None:
+            return 0.0
+        last = begin = clock_start(container)
+        try:
+            for packet in container.demux(picture):
+                if packet.pts is not None:
+                    last = max(last, packet.pts * packet.time_base)
+        except av.FFmpegError as error:
+            at = float(last - begin)
+            raise VideoFileError(f"{path}: damaged after {at:.2f} s; fetch or export it again") from error
+        return float(last - begin)
+
+
 def picture_of(container: Any) -> Any | None:
     """The first stream of moving pictures, None where there is none; a cover is not one."""
     return next((stream for stream in container.streams.video if not is_cover(stream)), None)

@@ -218,9 +218,27 @@ def test_the_limit_counts_what_a_video_makes_of_its_sound(tmp_path: Path) -> Non
     long = make_video(
         tmp_path / "long.mkv", kind, pictures(5), 128_000 * np.arange(5), [(0, noise(RATE))], RATE
     )
-    for path in (late, long):
+    silent = without_stated_length(long, tmp_path / "silent.mkv")
+    for path in (late, long, silent):
         with pytest.raises(MvsdError, match="longer than the 20 s"):
             describe_source(path, LIMITS)
+    short = make_video(tmp_path / "short.mkv", kind, pictures(25), None, [(0, noise(RATE))], RATE)
+    assert describe_source(without_stated_length(short, tmp_path / "live.mkv"), LIMITS).startswith("video, 1.0 s")
+
+
+def without_stated_length(path: Path, copy: Path) -> Path:
+    """The same packets in a file that is written as a stream, as browsers do."""
+    import av
+
+    with av.open(str(path)) as source, av.open(str(copy), "w", options={"live": "1"}) as output:
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                output.mux(packet)
+    with av.open(str(copy)) as made:
+        assert made.duration is None
+    return copy
 
 
 def test_before_and_after_of_a_video_are_on_one_clock(tmp_path: Path, files: Path, models: Models) -> None:

@@ -15,7 +15,7 @@ from mvsd.amount import applied_room, dereverberation, relocation, reverberation
 from mvsd.audio import AudioReader
 from mvsd.audio_writer import CONTAINERS
 from mvsd.blockwise import BlockConverter
-from mvsd.container import WITHOUT_PICTURES, has_pictures, is_video
+from mvsd.container import WITHOUT_PICTURES, has_pictures, is_video, picture_seconds
 from mvsd.converter import Converter, load_as
 from mvsd.errors import MvsdError
 from mvsd.files import ConversionReport
@@ -175,7 +175,10 @@ class Conversion:
 def describe_source(path: Path, limits: Limits) -> str:
     """What was uploaded, in one line. Raises MvsdError for what cannot be converted, or is too long for the page."""
     with open_sound(path) as sound:
+        shows_rooms = has_pictures(path)
         seconds = _seconds(sound, limits.seconds)
+        if shows_rooms and seconds <= limits.seconds:
+            seconds = max(seconds, picture_seconds(path))
         if seconds > limits.seconds:
             raise MvsdError(
                 f"{path.name} is longer than the {limits.seconds:g} s that this page takes;"
@@ -191,12 +194,12 @@ def describe_source(path: Path, limits: Limits) -> str:
                 f"{path.name} has {sound.channels} channels; this page takes {_MAX_CHANNELS},"
                 " the command line any number"
             )
-        what = "video, " if has_pictures(path) else ""
+        what = "video, " if shows_rooms else ""
         return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
 
 
 def _seconds(sound: AudioReader | Soundtrack, most: float) -> float:
-    """The length of a recording, pictures included; of one above `most`, what is known when that is."""
+    """The length of a recording, pictures included where the file says it; of one above `most`, what is known then."""
     promised = (isinstance(sound, Soundtrack) and sound.seconds) or 0.0
     if promised > most + _LAST_FRAME_SECONDS:
         return promised
