@@ -1,7 +1,8 @@
 """How a response that was drawn at random is best put under a voice: its lows, and the colour of its early reflections.
 
 A photo says how much is reflected early, not which frequencies meet the direct sound in phase. A draw decides that by
-chance, and a voice's vowels take on its colour. Both functions keep the energy: the room stays as loud as it was drawn.
+chance, and a voice's vowels take on its colour. What changes it keeps the energy: the room stays as loud as it was
+drawn.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ _FFT_SIZE, _SMOOTHED_HZ = (
     200.0,
 )  # at 16 kHz: bins of 7.8 Hz; the half width of what counts as one colour
 _ROUNDS, _STEP = 20, 2.0
+
+
+def reverberate(voice: Tensor, late: Tensor) -> Tensor:
+    """A voice (B, T) with its reverberation by what follows the direct sound in a response, (B, R) -> (B, T)."""
+    size = voice.shape[-1] + late.shape[-1]
+    spectrum = torch.fft.rfft(voice, size) * torch.fft.rfft(late, size)
+    reverberant: Tensor = voice + torch.fft.irfft(spectrum, size)[..., : voice.shape[-1]]
+    return reverberant
 
 
 def lower_lows(spectrogram: Tensor, config: SpectrogramConfig, gain_db: float, sample_rate: int) -> Tensor:

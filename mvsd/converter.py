@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mvsd.auditory import AuditoryDistance, level_error
 from mvsd.blockwise import CORE_RATE, Blockwise
-from mvsd.coloration import even_early, lower_lows
+from mvsd.coloration import even_early, lower_lows, reverberate
 from mvsd.converter_config import ConverterConfig
 from mvsd.convolutive import late_reverberation
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath
@@ -57,7 +57,8 @@ class Converter(nn.Module, Blockwise):
             if config.path == "bridge"
             else NoisePath(sigma_data=config.sigma_data, sigma_max=config.sigma_max)
         )
-        in_channels, out_channels = 3 if self.generates_response else 4, 2 + 2 * config.num_taps
+        known_channels = 1 if self.generates_response else 4 if config.sees_estimate else 2
+        in_channels, out_channels = 2 + known_channels, 2 + 2 * config.num_taps
         self.denoiser = Denoiser(
             UNet(in_channels, out_channels, config.unet),
             self.path,
@@ -113,35 +114,39 @@ class Converter(nn.Module, Blockwise):
         *,
         num_steps: int,
         gradient: str = "last",
-        rest: Tensor | None = None,
+        earlier: Tensor | None = None,
     ) -> Tensor:
         """Differentiable conversion: (B, T), tokens (B, L, D), seeds (B,) or noise (B, 2, F, N) -> (B, T).
 
-        `rest` (B, T) is what earlier passes over speech left of the source (`unexplained`); without it they are made.
+        `earlier` (B, 2, T) is what earlier passes over speech found (`earlier_passes`); without it they are made.
         """
         if self.generates_response:
             late = self.late_response(tokens, seeds, num_steps=num_steps, gradient=gradient)
-            return source + _convolve(source, late)
-        if rest is None:
-            rest = self.unexplained(source, tokens, seeds, num_steps=num_steps)
+            return reverberate(source, late)
+        if earlier is None:
+            earlier = self.earlier_passes(source, tokens, seeds, num_steps=num_steps)
         level = rms(source)
         start = self.spectrogram.encode(source / level)
-        known = start if rest is source else self.spectrogram.encode(rest / level)
-        spectrogram = self._sample(start, Condition(known, tokens), seeds, num_steps, gradient)
+        condition = Condition(self._known(earlier / level[:, None]), tokens)
+        spectrogram = self._sample(start, condition, seeds, num_steps, gradient)
         return level * self.spectrogram.decode(spectrogram, source.shape[-1])
 
     estimate = forward
 
-    def unexplained(
+    def earlier_passes(
         self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, num_passes: int | None = None
     ) -> Tensor:
-        """Speech in a room (B, T) less the late reverberation that all passes of `forward` but the last find."""
-        rest = source
+        """All passes of `forward` over speech in a room (B, T) but the last, without gradient -> (B, 2, T).
+
+        That is the source less the late reverberation which they find, and the estimate of the last of them; before
+        the first pass, the source itself for both.
+        """
+        earlier = torch.stack([source, source], dim=1)
         for _ in range(self.config.num_passes - 1 if num_passes is None else num_passes):
             with torch.no_grad():
-                estimate = self.forward(source, tokens, seeds, num_steps=num_steps, rest=rest)
-            rest = source - late_reverberation(source, estimate)
-        return rest
+                estimate = self.forward(source, tokens, seeds, num_steps=num_steps, earlier=earlier)
+            earlier = torch.stack([source - late_reverberation(source, estimate), estimate], dim=1)
+        return earlier
 
     def late_response(
         self,
@@ -236,12 +241,14 @@ class Converter(nn.Module, Blockwise):
         """The mean of the last pass over speech (1, T) on frames that begin elsewhere -> (1, T)."""
         num_shifts, total = self.config.num_shifts, torch.zeros_like(source)
         seeds = torch.tensor([seed * num_shifts])
-        rest = self.unexplained(source, tokens, seeds, num_steps=num_steps)
+        earlier = self.earlier_passes(source, tokens, seeds, num_steps=num_steps)
         for number in range(num_shifts):
             # Two and a half frames: the halves count most, the whole ones shift the network's coarser grids.
             shift = 5 * number * self.spectrogram.config.hop // 2
-            known, left = (functional.pad(each, (shift, 0)) for each in (source, rest))
-            total += self.estimate(known, tokens, seeds + number, num_steps=num_steps, rest=left)[:, shift:]
+            late, known = (functional.pad(each, (shift, 0)) for each in (source, earlier))
+            total += self.estimate(late, tokens, seeds + number, num_steps=num_steps, earlier=known)[
+                :, shift:
+            ]
         return total / num_shifts
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
@@ -312,15 +319,19 @@ class Converter(nn.Module, Blockwise):
         if self.envelope is not None:
             expected = self.envelope.expand(self.envelope(tokens))
             return expected, Condition(expected, tokens)
-        start = self.spectrogram.encode(source)
-        known, made = start.clone(), seeds % self.config.num_passes
+        earlier, made = torch.stack([source, source], dim=1), seeds % self.config.num_passes
         for number in range(1, self.config.num_passes):
             rows = (made == number).nonzero()[:, 0]
             if len(rows):
                 inputs = (source[rows], tokens[rows], seeds[rows])
-                rest = self.unexplained(*inputs, num_steps=self.config.num_steps, num_passes=number)
-                known[rows] = self.spectrogram.encode(rest)
-        return start, Condition(known, tokens)
+                steps = self.config.num_steps
+                earlier[rows] = self.earlier_passes(*inputs, num_steps=steps, num_passes=number)
+        return self.spectrogram.encode(source), Condition(self._known(earlier), tokens)
+
+    def _known(self, earlier: Tensor) -> Tensor:
+        """What the denoiser sees of `earlier_passes`: (B, 2, T) -> (B, 2 or 4, F, N)."""
+        seen = earlier.unbind(1)[: 2 if self.config.sees_estimate else 1]
+        return torch.cat([self.spectrogram.encode(each) for each in seen], dim=1)
 
     def _sample(
         self, start: Tensor, condition: Condition, seeds: Tensor, num_steps: int, gradient: str
@@ -386,11 +397,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 def _late(rir: Tensor) -> Tensor:
     """A response without its direct sound."""
     return torch.cat([rir[:, :1] - 1, rir[:, 1:]], dim=1)
-
-
-def _convolve(waveform: Tensor, rir: Tensor) -> Tensor:
-    """(B, T), (B, R) -> (B, T), the tail cut."""
-    size = waveform.shape[-1] + rir.shape[-1]
-    spectrum = torch.fft.rfft(waveform, size) * torch.fft.rfft(rir, size)
-    convolved: Tensor = torch.fft.irfft(spectrum, size)[..., : waveform.shape[-1]]
-    return convolved

@@ -25,11 +25,12 @@ class ConverterConfig:
     with the next window. `num_steps` is the default number of sampling steps. A window of speech is the mean over
     `num_shifts` conversions on frames that begin elsewhere: what depends on where they begin becomes less (cycle
     spinning, Coifman & Donoho 1995). In each of `num_passes` passes but the last the late reverberation that the
-    estimate explains is found (`mvsd.convolutive`), and the next is given the recording without it too. `envelope_pull`
-    is the share, in decibels, by which a drawn response is pulled to the energy envelope that the scene predicts,
-    `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is given to the whole, and `evens_early` takes the
-    colour from the early reflections that were drawn (`mvsd.coloration`): what chance decided shall not colour a voice.
-    With `averages_views` that envelope is the mean over the turns of a panorama (`Scene.views`): it begins nowhere.
+    estimate explains is found (`mvsd.convolutive`), and the next is given the recording without it too, and with
+    `sees_estimate` the estimate as well. `envelope_pull` is the share, in decibels, by which a drawn response is pulled
+    to the energy envelope that the scene predicts, `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is
+    given to the whole, and `evens_early` takes the colour from the early reflections that were drawn
+    (`mvsd.coloration`): what chance decided shall not colour a voice. With `averages_views` that envelope is the mean
+    over the turns of a panorama (`Scene.views`): it begins nowhere.
     `refiner` is a second U-Net, on finer cells, which corrects what the first makes (`Denoiser`), or None.
     """
 
@@ -39,6 +40,7 @@ class ConverterConfig:
     num_steps: int = 4
     num_shifts: int = 1
     num_passes: int = 1
+    sees_estimate: bool = False
     num_samples: int = 65_536
     overlap: int = 16_384
     sigma_data: float = 0.5
@@ -68,6 +70,10 @@ class ConverterConfig:
         require(
             1 <= self.num_passes <= _MAX_PASSES and (is_speech or self.num_passes == 1),
             f"num_passes is {self.num_passes}; 1 to {_MAX_PASSES} are wanted, and 1 where a response is generated",
+        )
+        require(
+            is_speech or not self.sees_estimate,
+            "sees_estimate is of passes over speech: set false where a response is generated",
         )
         require(-60 <= self.low_gain_db <= 20, f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
         require(

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 
 class Condition(NamedTuple):
-    """What the denoiser knows: the source (B, C, F, N) on the grid of the target, and scene tokens (B, L, D)."""
+    """What the denoiser knows: the source (B, C, F, N) on the grid of the target, and scene tokens (B, L, D).
+
+    Where the head adds to the source or filters it, that is its first two channels.
+    """
 
     source: Tensor
     tokens: Tensor
@@ -119,8 +122,9 @@ class Denoiser(nn.Module):
             estimate = base + c_out * residual
             return estimate + filter_frames(filtered, taps) if self.num_taps else estimate
 
-        base = c_skip * noisy + condition.source if self.adds_source else c_skip * noisy
-        estimate = corrected(self.network, known, base, condition.source)
+        source = condition.source[:, :2]
+        base = c_skip * noisy + source if self.adds_source else c_skip * noisy
+        estimate = corrected(self.network, known, base, source)
         if self.refiner is None:
             return estimate
         return corrected(self.refiner, torch.cat([estimate, known], dim=1), estimate, estimate)

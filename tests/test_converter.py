@@ -42,6 +42,7 @@ TINY = {
     ),
     "passes": ConverterConfig(
         num_passes=2,
+        sees_estimate=True,
         num_shifts=2,
         num_taps=2,
         num_samples=8192,
@@ -198,8 +199,8 @@ def test_the_second_pass_knows_the_recording_and_what_the_first_left_of_it(tmp_p
     known = (source, tokens, torch.tensor([0]))
     with torch.inference_mode():
         first = CONVERTERS["bridge"].estimate(*known, num_steps=1)
-        rest = source - late_reverberation(source, first)
-        second = CONVERTERS["bridge"].estimate(*known, num_steps=1, rest=rest)
+        earlier = torch.stack([source - late_reverberation(source, first), first], dim=1)
+        second = CONVERTERS["bridge"].estimate(*known, num_steps=1, earlier=earlier)
     assert (second - first).abs().max() > 1e-3
     path = tmp_path / "bridge.safetensors"
     CONVERTERS["bridge"].save(path, dtype=torch.float32)
@@ -209,13 +210,14 @@ def test_the_second_pass_knows_the_recording_and_what_the_first_left_of_it(tmp_p
         {"num_passes": 0},
         {"num_passes": 99},
         {"num_passes": 2, "generates": "response", **_NOISE},
+        {"sees_estimate": True, "generates": "response", **_NOISE},
     ):
-        with pytest.raises(ConfigError, match="num_passes"):
+        with pytest.raises(ConfigError, match="num_passes|sees_estimate"):
             ConverterConfig(**config)
 
 
 def test_rows_of_either_pass_are_trained_on_and_the_first_pass_gets_no_gradient() -> None:
-    """A row's seed says its pass: even ones see the recording alone, odd ones what the first pass left of it."""
+    """A row's seed says its pass: even ones see the recording alone, odd ones what the first pass found in it."""
     passes = copy.copy(CONVERTERS["passes"])
     source, target = (torch.from_numpy(voice(2, 8192, seed=seed)) for seed in (0, 1))
     tokens = passes.tokens([None, None]).detach()
@@ -230,13 +232,17 @@ def test_rows_of_either_pass_are_trained_on_and_the_first_pass_gets_no_gradient(
     alone.config = replace(passes.config, num_passes=1)
     level = source.square().mean(-1, keepdim=True).sqrt()
     with torch.no_grad():
-        rest = passes.unexplained(source, tokens, torch.tensor([4, 5]), num_steps=passes.config.num_steps)
+        seeds = torch.tensor([4, 5])
+        earlier = passes.earlier_passes(source, tokens, seeds, num_steps=passes.config.num_steps)
+        first = alone.estimate(source, tokens, seeds, num_steps=passes.config.num_steps)
+        torch.testing.assert_close(earlier[:, 1], first)
+        torch.testing.assert_close(earlier[:, 0], source - late_reverberation(source, first))
         torch.testing.assert_close(
             alone.losses(source, target, *others, torch.tensor([4, 5]))["diffusion"][0], both[0]
         )
     passes.zero_grad()
     encode = passes.spectrogram.encode
-    condition = Condition(encode(rest / level), tokens)
+    condition = Condition(torch.cat([encode(each / level) for each in earlier.unbind(1)], dim=1), tokens)
     denoised = passes.denoiser(encode(source / level), torch.ones(2), condition)
     error = passes.denoiser.loss(encode(target / level), denoised, torch.ones(2))
     torch.testing.assert_close(error[1], both[1])

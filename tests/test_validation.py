@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,16 @@ def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path)
     source = 0.1 * torch.randn(1, 8192, generator=torch.Generator().manual_seed(0))
     made = [each(source, each.tokens([None]), torch.tensor([0]), num_steps=1) for each in (first, after)]
     torch.testing.assert_close(made[0], made[1], atol=1e-4, rtol=1e-3)
+    seeing = ("dereverberator.num_passes=2", "dereverberator.sees_estimate=true")
+    train(tiny_config(folder, start, *still, *seeing), tmp_path / "seeing", progress=False)
+    after = Converter.load(tmp_path / "seeing" / "dereverberator.safetensors")
+    assert after.denoiser.network.stem.in_channels == first.denoiser.network.stem.in_channels + 2
+    first.config = replace(first.config, num_passes=2)
+    made = [each(source, each.tokens([None]), torch.tensor([0]), num_steps=1) for each in (first, after)]
+    torch.testing.assert_close(made[0], made[1], atol=1e-4, rtol=1e-3)
+    blind = f'start_from="{(tmp_path / "seeing").as_posix()}"'
+    with pytest.raises(ConfigError, match="another kind of dereverberator"):
+        train(tiny_config(folder, blind), tmp_path / "third", progress=False)
     other = tiny_config(folder, start, "dereverberator.num_taps=3")
     with pytest.raises(ConfigError, match="another kind of dereverberator"):
         train(other, tmp_path / "third", progress=False)

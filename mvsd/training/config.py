@@ -114,7 +114,8 @@ class TrainConfig:
         start_from: folder with reverberator.safetensors and dereverberator.safetensors to go on from, such as
             another run's; empty: fresh weights.
         changed_parts: parts of converters, such as "reverberator.scene", that may differ from those of `start_from`:
-            of its weights those are taken that have the same name and shape, the others are fresh.
+            of its weights those are taken that have the same name and shape, with zeros for inputs that they lack; the
+            others are fresh.
         photo_weights: file of weights published for ImageNet, with which the scene encoders of the learners begin
             where `start_from` has none for them; see `SceneEncoder.load_published`. Empty: fresh weights.
         seed: of the weights and of every batch.

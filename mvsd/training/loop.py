@@ -270,6 +270,8 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
         loaded, wanted = Converter.load(path), getattr(config, name)
         window = () if wanted.generates == "response" else ("num_samples",)
         used = {key: getattr(wanted, key) for key in (*_USE_KEYS, *window)}
+        # What did not see the estimates of earlier passes can learn to.
+        used["sees_estimate"] = loaded.config.sees_estimate or wanted.sees_estimate
         parts = [part for part in ("unet", "refiner", "scene") if f"{name}.{part}" in config.changed_parts]
         used |= {part: getattr(wanted, part) for part in parts}
         if replace(loaded.config, **used) != wanted:
@@ -278,10 +280,19 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
             )
         converter = module.get_submodule(name)
         fresh, weights = converter.state_dict(), loaded.state_dict()
-        fitting = {
-            key: value for key, value in weights.items() if key in fresh and value.shape == fresh[key].shape
-        }
+        known = {key: _with_more_inputs(value, fresh[key]) for key, value in weights.items() if key in fresh}
+        fitting = {key: value for key, value in known.items() if value.shape == fresh[key].shape}
         converter.load_state_dict(fresh | fitting)
+
+
+def _with_more_inputs(weight: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """A convolution's weight (C_out, C_in, K, K) with zeros for the last input channels that it does not have."""
+    if weight.dim() != 4 or weight.shape[1] >= wanted.shape[1]:
+        return weight
+    if (weight.shape[0], *weight.shape[2:]) != (wanted.shape[0], *wanted.shape[2:]):
+        return weight
+    more = weight.new_zeros(weight.shape[0], wanted.shape[1] - weight.shape[1], *weight.shape[2:])
+    return torch.cat([weight, more], dim=1)
 
 
 def _step(
