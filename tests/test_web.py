@@ -223,7 +223,9 @@ def test_the_limit_counts_what_a_video_makes_of_its_sound(tmp_path: Path) -> Non
         with pytest.raises(MvsdError, match="longer than the 20 s"):
             describe_source(path, LIMITS)
     short = make_video(tmp_path / "short.mkv", kind, pictures(25), None, [(0, noise(RATE))], RATE)
-    assert describe_source(without_stated_length(short, tmp_path / "live.mkv"), LIMITS).startswith("video, 1.0 s")
+    assert describe_source(without_stated_length(short, tmp_path / "live.mkv"), LIMITS).startswith(
+        "video, 1.0 s"
+    )
 
 
 def without_stated_length(path: Path, copy: Path) -> Path:
