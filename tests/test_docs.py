@@ -221,6 +221,8 @@ def test_console_blocks_are_right_as_far_as_can_be_told(page: Path) -> None:
                 _check_mvsd(words, block)
             elif program == "python":
                 _check_script(words, block)
+            elif program == "python3":
+                assert words[:2] == ["-m", "venv"], block
             elif program == "make":
                 assert f"\n{words[0]}:" in (ROOT / "Makefile").read_text(), block
             else:
