@@ -506,6 +506,25 @@ def test_means_are_weighted() -> None:
     assert Table(records, M).rows[0].cells["m"].mean == pytest.approx((1 + 12) / 4)
 
 
+def test_clips_of_one_speaker_are_no_independent_evidence() -> None:
+    values = np.repeat(np.random.default_rng(0).standard_normal(12), 8)
+    records = [
+        Record(str(i), "dereverberation", condition, scores(value + shift), speaker=f"s{i // 8}")
+        for condition, shift in (("right photo", 0.2), ("no photo", 0.0))
+        for i, value in enumerate(values * (1 if condition == "right photo" else 0))
+    ]
+    alone = [replace(record, speaker="") for record in records]
+    widths = [
+        np.subtract(*reversed(Table(each, M).rows[0].cells["m"].interval or ())) for each in (records, alone)
+    ]
+    assert widths[0] / widths[1] == pytest.approx(np.sqrt(8), rel=0.25)
+    widths = [
+        np.subtract(*reversed(differences(each, M, "right photo", ["no photo"])[0].interval or ()))
+        for each in (records, alone)
+    ]
+    assert widths[0] / widths[1] == pytest.approx(np.sqrt(8), rel=0.25)
+
+
 def test_differences_are_paired_and_say_what_is_better() -> None:
     rng = np.random.default_rng(0)
     base, gain = 10 * rng.standard_normal(50), 1 + 0.1 * rng.standard_normal(50)

@@ -351,6 +351,27 @@ class TestBootstrap:
             bootstrap_interval(errors)
         )
 
+    def test_values_of_one_group_are_drawn_together(self):
+        rng = np.random.default_rng(0)
+        alone, copies = rng.standard_normal(40), 5
+        repeated, groups = np.repeat(alone, copies), np.repeat([f"s{i}" for i in range(40)], copies)
+        assert bootstrap_interval(repeated, groups=groups) == pytest.approx(
+            bootstrap_interval(alone), abs=0.05
+        )
+        width, narrow = (np.subtract(*bootstrap_interval(repeated, groups=g)[::-1]) for g in (groups, None))
+        assert width / narrow == pytest.approx(np.sqrt(copies), rel=0.15)
+        assert bootstrap_interval(repeated, groups=["one"] * len(repeated)) == bootstrap_interval(repeated)
+
+    def test_groups_of_different_sizes_cover_the_mean(self):
+        rng, inside = np.random.default_rng(0), 0
+        for trial in range(200):
+            sizes = rng.integers(1, 12, 40)
+            values = np.repeat(rng.standard_normal(40), sizes) + rng.standard_normal(sizes.sum())
+            groups = np.repeat(np.arange(40).astype(str), sizes)
+            low, high = bootstrap_interval(values, seed=trial, confidence=0.8, groups=groups)
+            inside += low < 0 < high
+        assert inside / 200 == pytest.approx(0.8, abs=0.08)
+
     @pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan, 2.0]])
     def test_too_few_values(self, values):
         with pytest.raises(NotMeasurable, match="two or more values"):

@@ -82,6 +82,17 @@ class TestTrials:
             assert self.SPEAKERS[trial.enrolled] == trial.enrolled_speaker
             assert self.SPEAKERS[trial.tested] == trial.tested_speaker
 
+    def test_no_utterance_is_compared_with_itself(self):
+        said = {
+            key: key[:-1] + str(int(key[-1]) // 2) for key in self.SPEAKERS
+        }  # 0 and 1, 2 and 3 are the same
+        trials = metrics.make_trials(self.SPEAKERS, utterances=said)
+        same = [trial for trial in trials if trial.is_same]
+        assert len(same) == 4 * (5 * 4 - 2 * 2)
+        assert all(said[trial.enrolled] != said[trial.tested] for trial in same)
+        known = {key: said[key] for key in said if key.startswith("anna")}
+        assert len(metrics.make_trials(self.SPEAKERS, utterances=known)) == len(trials) + 3 * 4
+
     def test_same_seed_same_trials(self, tmp_path):
         trials = metrics.make_trials(self.SPEAKERS, num_trials=30, seed=1, sexes=self.SEXES)
         assert len(trials) == 60

@@ -103,8 +103,12 @@ def _evaluate_clip(index: int, settings: Settings, folders: Sequence[Path]) -> l
             for condition in system.conditions:
                 estimate = reason if clip is None else _estimate(system, clip, condition)
                 scores = _scores(settings.chosen_metrics, clip, estimate)
-                voice = _voice(settings, clip, estimate)
-                found.append(Record(key, settings.task, condition, scores, system.name, *voice))
+                facts = {} if clip is None else clip.metadata
+                known = {name: str(facts.get(name, "")) for name in ("speaker", "utterance")}
+                embedding = _voice(settings, clip, estimate)
+                found.append(
+                    Record(key, settings.task, condition, scores, system.name, embedding=embedding, **known)
+                )
             _write_record(folder, index, found)
         records += found
     return records
@@ -136,17 +140,14 @@ def _scores(metrics: Mapping[str, Metric], clip: Clip | None, estimate: Waveform
     return Scores(values, failures, measured.weights)
 
 
-def _voice(settings: Settings, clip: Clip | None, estimate: Waveform | str) -> tuple[str, tuple[float, ...]]:
-    """The speaker of a clip, and where voices are to be compared the estimated voice."""
-    speaker = "" if clip is None else str(clip.metadata.get("speaker", ""))
+def _voice(settings: Settings, clip: Clip | None, estimate: Waveform | str) -> tuple[float, ...]:
+    """The estimated voice, where voices are to be compared."""
     if clip is None or isinstance(estimate, str) or settings.voice_options is None:
-        return speaker, ()
+        return ()
     try:
-        return speaker, tuple(
-            map(float, speaker_embedding(estimate, clip.sample_rate, **settings.voice_options))
-        )
+        return tuple(map(float, speaker_embedding(estimate, clip.sample_rate, **settings.voice_options)))
     except NotMeasurable:
-        return speaker, ()
+        return ()
 
 
 # ---------------------------------------------------------------------------------- records and jobs

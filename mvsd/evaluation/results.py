@@ -87,11 +87,13 @@ class Results:
         return {
             "settings": settings | {"metrics": list(self.metrics), "systems": names},
             "num_clips": self.num_clips,
+            "num_speakers": len({record.speaker for record in self.records if record.speaker}),
             "rows": [asdict(row) for row in self.table.rows],
             "differences": [asdict(difference) for difference in self.differences],
             "failures": self.failures(),
             "definitions": self.definitions(),
-            "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws, seed 0",
+            "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws of speakers (of clips where none or"
+            " one is known), seed 0",
             "versions": library_versions(),
         }
 

@@ -23,12 +23,15 @@ _LATEX |= {"^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarro
 
 _FEWEST_PAIRS = 10  # that a verdict needs
 
+_Measured = tuple[float, float, str]  # value, weight, group
+
 
 @dataclass(frozen=True)
 class Record:
     """The scores of one clip; `condition` is what the system saw: right photo, no photo, wrong photo.
 
-    `speaker` is "" where it is not known; `embedding` is that of the estimated voice where voices are compared.
+    `speaker` and `utterance` are "" where they are not known; `embedding` is that of the estimated voice where voices
+    are compared.
     """
 
     clip: str
@@ -38,6 +41,12 @@ class Record:
     system: str = "mvsd"
     speaker: str = ""
     embedding: tuple[float, ...] = ()
+    utterance: str = ""
+
+    @property
+    def group(self) -> str:
+        """What clips have in common that are not independent: their speaker, where one is known."""
+        return f"speaker {self.speaker}" if self.speaker else f"clip {self.clip}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -52,7 +61,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean over the clips that could be measured, with the 95 % bootstrap interval of the mean.
+    """Mean over the clips that could be measured, with the 95 % bootstrap interval of the mean (over speakers).
 
     `mean` is None if no clip could be measured, `interval` if fewer than two could.
     """
@@ -150,16 +159,16 @@ class Table:
         corpus: Mapping[str, tuple[Metric, Mapping[tuple[str, str], Cell]]] | None = None,
     ) -> None:
         corpus = corpus or {}
-        groups: dict[tuple[str, str], list[Scores]] = {}
+        of_rows: dict[tuple[str, str], list[Record]] = {}
         for record in records:
-            groups.setdefault((record.system, record.condition), []).append(record.scores)
+            of_rows.setdefault((record.system, record.condition), []).append(record)
         self.rows = [
             Row(
                 *row,
-                {name: _cell(name, scores) for name in metrics}
+                {name: _cell(name, found) for name in metrics}
                 | {name: cells[row] for name, (_, cells) in corpus.items()},
             )
-            for row, scores in groups.items()
+            for row, found in of_rows.items()
         ]
         columns = {**metrics, **{name: metric for name, (metric, _) in corpus.items()}}
         self.grid = Grid(
@@ -211,18 +220,20 @@ def differences(
     untouched: str = "",
 ) -> list[Difference]:
     """Every system in condition `right` against itself in each of `others`, and against the system `untouched`."""
-    scores = {(record.system, record.condition, record.clip): record.scores for record in records}
+    of_clips = {(record.system, record.condition, record.clip): record for record in records}
     found = []
     for system in dict.fromkeys(record.system for record in records):
-        clips = [clip for name, condition, clip in scores if (name, condition) == (system, right)]
+        clips = [clip for name, condition, clip in of_clips if (name, condition) == (system, right)]
         for other in (*others, untouched):
             row = (untouched, "") if other == untouched else (system, other)
-            pairs = [(scores[system, right, c], scores[(*row, c)]) for c in clips if (*row, c) in scores]
+            pairs = [
+                (of_clips[system, right, c], of_clips[(*row, c)]) for c in clips if (*row, c) in of_clips
+            ]
             for name, metric in metrics.items():
                 changes = [
-                    (a.values[name] - b.values[name], a.weights.get(name, 1.0))
+                    (a.scores.values[name] - b.scores.values[name], a.scores.weights.get(name, 1.0), a.group)
                     for a, b in pairs
-                    if name in a.values and name in b.values
+                    if name in a.scores.values and name in b.scores.values
                 ]
                 found.append(_difference(system, other, name, changes, metric.higher_is_better))
     return [difference for difference in found if difference is not None]
@@ -246,23 +257,27 @@ def heading(name: str, metric: Metric) -> str:
     return f"{name}{unit} {'↑' if metric.higher_is_better else '↓'}"
 
 
-def _cell(name: str, scores: Sequence[Scores]) -> Cell:
-    measured = [(s.values[name], s.weights.get(name, 1.0)) for s in scores if name in s.values]
+def _cell(name: str, records: Sequence[Record]) -> Cell:
+    measured = [
+        (record.scores.values[name], record.scores.weights.get(name, 1.0), record.group)
+        for record in records
+        if name in record.scores.values
+    ]
     mean, interval = _mean(measured)
-    return Cell(mean, interval, len(measured), sum(name in s.failures for s in scores))
+    return Cell(mean, interval, len(measured), sum(name in record.scores.failures for record in records))
 
 
-def _mean(weighted: Sequence[tuple[float, float]]) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean of (value, weight) and its interval."""
-    if not sum(weight for _, weight in weighted) > 0:
+def _mean(measured: Sequence[_Measured]) -> tuple[float | None, tuple[float, float] | None]:
+    """The mean and its interval."""
+    if not sum(weight for _, weight, _ in measured) > 0:
         return None, None
-    values, weights = map(list, zip(*weighted, strict=True))
-    interval = bootstrap_interval(values, weights=weights) if len(values) > 1 else None
+    values, weights, groups = zip(*measured, strict=True)
+    interval = bootstrap_interval(values, weights=weights, groups=groups) if len(values) > 1 else None
     return float(np.average(values, weights=weights)), interval
 
 
 def _difference(
-    system: str, other: str, metric: str, changes: Sequence[tuple[float, float]], higher: bool
+    system: str, other: str, metric: str, changes: Sequence[_Measured], higher: bool
 ) -> Difference | None:
     mean, interval = _mean(changes)
     if mean is None:

@@ -38,8 +38,10 @@ def compare_voices(records: Sequence[Record], enrolled_system: str, seed: int = 
         if record.embedding:
             found[record.clip] = np.array(record.embedding, np.float32)
     enrolled = next((found for row, found in rows.items() if row[0] == enrolled_system), {})
+    utterances = {record.clip: record.utterance for record in records if record.utterance}
     try:
-        trials = make_trials({clip: speakers[clip] for clip in enrolled if clip in speakers}, seed=seed)
+        spoken = {clip: speakers[clip] for clip in enrolled if clip in speakers}
+        trials = make_trials(spoken, seed=seed, utterances=utterances)
     except NotMeasurable:
         trials = []
     cells = {}

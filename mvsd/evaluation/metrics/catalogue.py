@@ -176,8 +176,12 @@ def bootstrap_interval(
     seed: int = 0,
     confidence: float = 0.95,
     weights: Sequence[float] | Samples | None = None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[float, float]:
     """Confidence interval of the (weighted) mean: percentiles of 2000 resampled means. Efron (1979).
+
+    Values of one of the `groups` are drawn together (Field and Welsh 2007, the cluster bootstrap): they are no
+    independent evidence. A single group says nothing of others, and counts as if its values were alone.
 
     Raises:
         NotMeasurable: fewer than two values, or one that is not finite.
@@ -188,9 +192,13 @@ def bootstrap_interval(
         raise NotMeasurable(
             f"an interval needs two or more values, all finite; {num_finite} of {len(sample)} are"
         )
-    drawn = np.random.default_rng(seed).choice(len(sample), (2000, len(sample)))
     weight = np.ones(len(sample)) if weights is None else np.asarray(weights, dtype=np.float64)
-    means = (weight * sample)[drawn].sum(axis=1) / weight[drawn].sum(axis=1)
+    total = weight * sample
+    if groups is not None and len(set(groups)) > 1:
+        index = np.unique(groups, return_inverse=True)[1]
+        total, weight = (np.bincount(index, each).astype(np.float64) for each in (total, weight))
+    drawn = np.random.default_rng(seed).choice(len(total), (2000, len(total)))
+    means = total[drawn].sum(axis=1) / weight[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

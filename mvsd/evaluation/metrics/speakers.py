@@ -92,11 +92,13 @@ def make_trials(
     num_trials: int = 40_000,
     seed: int = 0,
     sexes: Mapping[str, str] | None = None,
+    utterances: Mapping[str, str] | None = None,
 ) -> list[Trial]:
     """At most `num_trials` pairs of clips by one speaker and as many by two, drawn from `speakers` (key -> speaker).
 
     With `sexes` (speaker -> sex) two speakers are always of opposite sex, as in VIDA (Chen et al., ICASSP 2023), which
-    makes the task easier. The same arguments give the same trials.
+    makes the task easier. With `utterances` (key -> what is said in it) none compares an utterance with itself, in
+    another room: that is no question. The same arguments give the same trials.
 
     Raises:
         NotMeasurable: there is no pair of one kind.
@@ -109,7 +111,9 @@ def make_trials(
     if sexes is not None:
         sex = np.unique([sexes[name] for name in names], return_inverse=True)[1][speaker]
         is_other &= sex[first] != sex[second]
-    same, other = np.flatnonzero(is_same & (first != second)), np.flatnonzero(is_other)
+    # Where no utterance is known the key itself stands for it.
+    said = np.unique([(utterances or {}).get(key, f"\0{key}") for key in keys], return_inverse=True)[1]
+    same, other = np.flatnonzero(is_same & (said[first] != said[second])), np.flatnonzero(is_other)
     if not len(same) or not len(other):
         raise NotMeasurable(
             f"{len(keys)} clips of {len(names)} speakers give {len(same)} pairs of one speaker and "
