@@ -70,7 +70,7 @@ def save_audio(
     The suffix chooses the container, `subtype` (libsndfile's name; PCM_24 unless given) the sample format. A
     peak above 1 is lowered to fit a fixed-point format; returns the gain in dB of the whole, 0 where it fits.
     """
-    block = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
+    block = np.atleast_2d(np.asarray(waveform))
     with AudioWriter(path, sample_rate, len(block), subtype=subtype, force=force) as writer:
         writer.write(block)
     return writer.gain_db

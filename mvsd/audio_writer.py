@@ -101,8 +101,8 @@ class AudioWriter:
     and after success `gain_db` says which one. `tags` are `AudioReader.tags`.
 
     Raises `OutputExistsError` if the file is there and `force` is false; `AudioFileError` for a suffix,
-    channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN
-    or no samples.
+    channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN,
+    whole numbers, or no samples.
     """
 
     def __init__(
@@ -148,6 +148,10 @@ class AudioWriter:
         """Appends a block (C, n)."""
         if block.ndim != 2 or len(block) != self.channels:
             raise ValueError(f"a block of shape {block.shape} came, ({self.channels}, n) was wanted")
+        if block.dtype.kind != "f":
+            raise AudioFileError(
+                f"{self.path}: {block.dtype} was to be written; floats in -1..1 are wanted (16 bit: divide by 32768)"
+            )
         samples = np.ascontiguousarray(block.T, dtype=np.float32)
         peak = float(np.abs(samples).max(initial=0.0))
         if not np.isfinite(peak):

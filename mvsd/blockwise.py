@@ -96,9 +96,10 @@ class Blockwise(ABC):
         another shape or kind of number, and for samples that are not finite.
         """
         if isinstance(waveform, torch.Tensor):
-            array = self._convert(waveform.detach().cpu().numpy(), sample_rate, scene, seed, steps)
+            known = waveform.float() if waveform.is_floating_point() else waveform  # numpy has no bfloat16
+            array = self._convert(known.detach().cpu().numpy(), sample_rate, scene, seed, steps)
             return torch.from_numpy(array).to(waveform.device)
-        return self._convert(waveform, sample_rate, scene, seed, steps)
+        return self._convert(np.asarray(waveform), sample_rate, scene, seed, steps)
 
     def _convert(
         self, waveform: np.ndarray, sample_rate: int, scene: Scene | None, seed: int, steps: int | None

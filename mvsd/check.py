@@ -108,7 +108,7 @@ class Checked(Blockwise):
     ) -> Iterator[np.ndarray]:
         """See `Blockwise`."""
         size = round(PIECE_SECONDS * sample_rate)
-        held = np.zeros((2, 0), np.float32)
+        held = np.zeros((2, num_channels, 0), np.float32)
         pairs = beside(
             blocks,
             lambda source: self.converter.convert_blocks(
@@ -117,18 +117,20 @@ class Checked(Blockwise):
         )
         for source, estimate in pairs:
             yield estimate
-            held = np.concatenate([held, [source.mean(axis=0), estimate.mean(axis=0)]], axis=1)
-            while held.shape[1] >= size:
-                self._listen(held[:, :size], sample_rate)
-                held = held[:, size:]
+            held = np.concatenate([held, [source, estimate]], axis=2)
+            while held.shape[2] >= size:
+                self._listen(held[..., :size], sample_rate)
+                held = held[..., size:]
         self._listen(held, sample_rate)
 
     def _listen(self, pair: np.ndarray, sample_rate: int) -> None:
-        """Compare a piece (2, n), source over estimate."""
-        if pair.shape[1] >= _LEAST_SECONDS * sample_rate:
-            source, estimate = resample(pair, sample_rate, CORE_RATE)
+        """Compare the loudest channel of a piece (2, C, n), source over estimate."""
+        num_samples = pair.shape[2]
+        if num_samples >= _LEAST_SECONDS * sample_rate:
+            loudest = int(np.argmax(np.square(pair[0]).sum(1)))  # a mean of opposite signs would be silent
+            source, estimate = resample(pair[:, loudest], sample_rate, CORE_RATE)
             self.check.add(source, estimate, self._num_seconds)
-        self._num_seconds += pair.shape[1] / sample_rate
+        self._num_seconds += num_samples / sample_rate
 
 
 def compare_words(source: NDArray[np.floating], estimate: NDArray[np.floating]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def convert_file(
     converter returns another number of samples, `MvsdError` for an unknown `level`, or a recording that has none to
     keep (silence; less than 0.4 s for "lufs").
     """
-    with open_sound(Path(source_path)) as reader:
+    with ExitStack() as open_files:
+        reader = open_files.enter_context(open_sound(Path(source_path)))
         _require_other_file(Path(source_path), Path(output_path), force)
         rate, channels = reader.sample_rate, reader.channels
         seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
@@ -95,6 +97,7 @@ def convert_file(
             if writer.num_samples != num_read:
                 raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
             writer.gain_db = wanted_db = level_gain_db(Path(source_path), level, before, after)
+            open_files.close()  # Windows replaces no file that is open, and it may be the source
     short_db = wanted_db - writer.gain_db
     return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db, short_db)
 

@@ -27,8 +27,8 @@ RESULTS = "mvsd-results.csv"
 
 # Recordings that can be read, but not written under their own name: better a failure than silence.
 _ONLY_READ = (
-    ".3gp .aac .ac3 .aifc .amr .ape .asf .au .avi .dts .flv .m2ts .m4b .mka .mp2 .mpeg .mpg .mpga .mts .mxf .oga .ogv"
-    " .ts .vob .wma .wmv"
+    ".3gp .aac .ac3 .aifc .amr .ape .asf .au .avi .bwf .dts .flv .m2ts .m4b .mka .mp2 .mpeg .mpg .mpga .mts .mxf .oga"
+    " .ogv .snd .sph .ts .tta .vob .voc .wma .wmv .wv"
 )
 _SUFFIXES = {*CONTAINERS, *FORMATS, *_ONLY_READ.split()}
 

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_down
 
 from mvsd.config import flatten, to_dict
 from mvsd.errors import DataError, ModelFileError
+from mvsd.model_file import is_model_file
 
 MODEL_FILE = "model.safetensors"
 
@@ -125,14 +126,16 @@ def save_pretrained(
 ) -> None:
     """Write a folder as the Hub has it: model.safetensors, config.json, README.md.
 
-    Raises DataError for a folder that holds a training run or another README.md or config.json, which would be lost.
+    Raises DataError for a folder that holds a training run, or a README.md, config.json or model.safetensors that is
+    none of `mvsd` and would be lost.
     """
     folder = Path(folder)
     if (folder / "log.csv").exists():
         raise DataError(f"{folder} holds a training run; give another folder for the model")
-    for name in ("README.md", "config.json"):
-        if (folder / name).exists() and not (folder / MODEL_FILE).exists():
-            raise DataError(f"{folder} holds a {name} and no model; give another folder")
+    is_ours = is_model_file(folder / MODEL_FILE)
+    for name in ("README.md", "config.json", MODEL_FILE):
+        if (folder / name).exists() and not is_ours:
+            raise DataError(f"{folder} holds a {name} and no model of mvsd; give another folder")
     hub_model = HubModel(model, run, license_id)
     hub_model.generate_model_card()  # raises before anything is lost
     (folder / "README.md").unlink(missing_ok=True)  # the Hub's client keeps a card of before

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -136,12 +136,13 @@ def inspect_photo(
     )
     decay = _middle_decay([energy_decay_db(rir) for rir in rirs], SAMPLE_RATE)
     height, width = scene.image.shape[:2]
+    sees_depth = not isinstance(model, Converter) or model.config.scene.depth
     facts = {
         "draws": draws,
         "seed": seed,
         "width": width,
         "height": height,
-        "has_depth": scene.depth is not None,
+        "has_depth": scene.depth is not None and sees_depth,
     }
     bands = dict(zip(OCTAVE_BANDS_HZ, per_band, strict=True))
     return Report("photo", broadband, bands, facts, decay, regions)
@@ -174,10 +175,11 @@ def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:
     return bool(levels[0] > -3 and rises.max() < 6 and levels.min() < -10)
 
 
-def loudest_channel(waveform: Waveform) -> Waveform:
-    """(C, T) -> (T,): that of the most energy, which a mean over channels of opposite sign would not be."""
-    loudest: Waveform = waveform[int(np.argmax(np.square(waveform, dtype=np.float64).sum(1)))]
-    return loudest
+def loudest_channel(blocks: Sequence[Waveform]) -> Waveform:
+    """Blocks (C, n) -> (T,): the channel of the most energy, which a mean of opposite signs would not be."""
+    # Block by block: of all channels of a film there would be gigabytes more.
+    energies = [np.square(block, dtype=np.float64).sum(1) for block in blocks]
+    return np.concatenate([block[int(np.argmax(sum(energies)))] for block in blocks])
 
 
 # -------------------------------------------------------------------------------------------- measuring
@@ -259,7 +261,7 @@ def _middle_decay(curves: list[NDArray[np.float64]], sample_rate: int) -> Decay:
         # At 22,050 Hz no whole number of samples is a step.
         samples = np.arange(0, len(curve), DECAY_STEP * sample_rate).round().astype(int)
         rows.append(np.maximum(curve[samples[samples < len(curve)]], DECAY_FLOOR_DB))
-    size = max(len(row) for row in rows)
+    size = max(2, *map(len, rows))  # of less no curve can be drawn; nothing remains after the end
     grid = [np.pad(row, (0, size - len(row)), constant_values=DECAY_FLOOR_DB) for row in rows]
     low, median, high = np.percentile(grid, MIDDLE, axis=0)
     return _shown_decay(low, median, high)

@@ -46,6 +46,15 @@ def save_module(
         temporary.write_bytes(_ordered(save(tensors, metadata)))
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether a file was written by `save_module`, of whatever version."""
+    try:
+        with safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get("format")).startswith("mvsd-")
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_module(
     path: str | Path, config_class: type[Any], build: Callable[[Any], Module], *, kind: str
 ) -> Module:

@@ -40,6 +40,7 @@ class MutualConfig:
     `start_share` is the share of rows in which a bridge is trained at time 1, where sampling starts and where all is
     still to be found out, and `reverberator_share` that of the pairs which teach the reverberator's diffusion: a
     response is learned sooner than speech, and its envelope, which all pairs teach, says most of what a photo knows.
+    (Several processes each take that share of their own pairs, rounded, so a step is not quite that of one process.)
     `learners` are the converters that change; another one only grades.
     """
 

@@ -97,7 +97,8 @@ class ComplexSpectrogram(nn.Module):
 
 def rms(waveform: Tensor) -> Tensor:
     """Root mean square (B, 1) of (B, T), kept from zero."""
-    return waveform.float().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+    # Clamped before the root, whose gradient at zero is infinite.
+    return waveform.float().square().mean(-1, keepdim=True).clamp(min=1e-10).sqrt()
 
 
 def magnitude(spectrogram: Tensor) -> Tensor:

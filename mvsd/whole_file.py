@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mvsd.errors import MvsdError
@@ -36,7 +36,8 @@ def whole_file(path: Path, error_class: type[MvsdError] = MvsdError) -> Iterator
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync(target.parent)
+            with suppress(OSError):  # it is there already; not every folder may be opened
+                _sync(target.parent)
     except OSError as error:
         raise error_class(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -251,6 +251,12 @@ def test_bad_blocks(tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
+def test_whole_numbers_are_no_samples(tmp_path: Path) -> None:
+    with pytest.raises(AudioFileError, match="int16 was to be written; floats in -1..1 are wanted"):
+        save_audio(tmp_path / "a.wav", np.full(100, 3000, np.int16), 16_000)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wav_too_long_for_32_bits_is_an_rf64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_writer, "_MAX_32_BIT_SIZE", 1000)
     save_audio(tmp_path / "a.wav", tone(1000), RATE)

@@ -86,6 +86,13 @@ def test_what_changed_is_told_with_its_place(ears: list[np.ndarray]) -> None:
     assert checked.check.words[10] == pytest.approx(-4, abs=0.1)
 
 
+def test_channels_of_opposite_sign_are_heard(ears: list[np.ndarray]) -> None:
+    voice = noise(12 * RATE)
+    checked = Checked(Silencer())
+    checked.convert(np.stack([0.5 * voice, -voice]), RATE)
+    assert list(checked.check.words) == [0, 10] and checked.check.warnings() == []
+
+
 def test_several_recordings_add_up(ears: list[np.ndarray]) -> None:
     """The shots of a video are converted one after the other."""
     checked = Checked(Silencer())

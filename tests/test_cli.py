@@ -131,6 +131,9 @@ def test_simulate(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     *shards, figure = [Path(line) for line in result.stdout.splitlines()]
     assert figure.read_bytes()[1:4] == b"PNG"
+    fails(
+        tmp_path, "simulate", "--rooms", 1, "--out", tmp_path / "rooms", *options, says=r"rooms\.png.*--force"
+    )
     (example,) = Shards(shards)
     assert example.scene is not None
     assert example.scene.depth is not None

@@ -45,6 +45,12 @@ def test_the_command_looks_at_a_photo_and_listens(tmp_path: Path, tiny_models: M
     record = json.loads((out / "a-report.json").read_text())
     assert (record["kind"], record["draws"], record["regions"]["rows"]) == ("photo", 2, 6)
     fails(tmp_path, "inspect", tmp_path / "a.jpg", *options, says="--force", run=run_here)
+    np.save(tmp_path / "depth.npy", np.ones((48, 64), np.float32))
+    result = run_here(
+        "inspect", tmp_path / "a.jpg", *options[:-2], "--depth", tmp_path / "depth.npy", "--seed", 1
+    )
+    assert "depth.npy is not used: this model sees the photo only" in result.stderr
+    assert json.loads(result.stdout)["has_depth"] is False
     result = run_here("inspect", SAMPLES / "voice.flac")
     record = json.loads(result.stdout)
     assert (result.returncode, record["kind"]) == (0, "recording")
@@ -63,6 +69,8 @@ def test_the_command_looks_at_a_photo_and_listens(tmp_path: Path, tiny_models: M
         ("noise.wav", ("--figure", "a.doc"), 1, "a figure is written as"),
         ("noise.wav", ("--json", "no/where.json"), 1, "there is no folder"),
         ("noise.wav", ("--kind", "recording", "--depth", "a.png"), 2, "--depth belongs to a photo"),
+        ("noise.wav", ("--seed", "1"), 2, "--seed belong to a photo"),
+        ("noise.wav", ("--draws", "2"), 2, "--seed belong to a photo"),
         ("noise.wav", ("--json", "noise.wav"), 2, "is the file that is to be inspected"),
         ("noise.wav", ("--json", "text.txt"), 1, "exists"),
         ("noise.wav", ("--json", "a.svg", "--figure", "a.svg"), 2, "the same file"),

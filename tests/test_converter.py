@@ -509,9 +509,17 @@ def test_losses_of_speech_tell_level_and_what_was_added(monkeypatch: pytest.Monk
     [
         (np.zeros((48_000, 2), np.float32), None, "give its .T"),
         (np.zeros(8000, np.int16), None, "divide by 32768"),
+        ([0] * 8000, None, "divide by 32768"),
         (np.zeros(8000, np.float32), "room.jpg", "mvsd.Scene.open"),
     ],
 )
 def test_arrays_of_other_libraries_are_not_misread(waveform: np.ndarray, scene: Any, says: str) -> None:
     with pytest.raises(MvsdError, match=says):
         CONVERTERS["bridge"].convert(waveform, 16_000, scene)
+
+
+def test_tensors_of_half_precision_are_taken() -> None:
+    source = torch.from_numpy(voice(1, 3000)[0]).bfloat16()
+    made = CONVERTERS["bridge"].convert(source, 16_000, steps=1)
+    assert made.dtype == torch.float32
+    torch.testing.assert_close(made, CONVERTERS["bridge"].convert(source.float(), 16_000, steps=1))

@@ -11,7 +11,7 @@ from scipy import signal
 
 from mvsd.diffusion import BridgePath, Condition, Denoiser, NoisePath, Path, filter_frames
 from mvsd.sampling import sample
-from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig
+from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig, rms
 
 PATHS = [NoisePath(sigma_data=0.5, sigma_max=20.0), BridgePath(spread=0.3)]
 
@@ -204,3 +204,12 @@ def test_a_network_that_says_nothing_loses_one_at_every_noise_level(time: float)
     condition = Condition(torch.zeros_like(clean), torch.zeros(4, 1, 1))
     denoised = denoiser(denoiser.noisy(clean, noise, times, condition.source), times, condition)
     assert denoiser.loss(clean, denoised, times).mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_silence_has_no_gradient_of_its_level() -> None:
+    waveforms = torch.stack([torch.zeros(100), torch.full((100,), 0.5)]).requires_grad_()
+    level = rms(waveforms)
+    torch.testing.assert_close(level, torch.tensor([[1e-5], [0.5]]))
+    level.sum().backward()
+    assert waveforms.grad is not None
+    torch.testing.assert_close(waveforms.grad, torch.stack([torch.zeros(100), torch.full((100,), 0.01)]))

@@ -148,6 +148,10 @@ def test_a_file_of_somebody_else_is_not_overwritten(tiny_models: Models, tmp_pat
     with pytest.raises(DataError, match=f"holds a {name}"):
         converter.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+    (tmp_path / name).rename(tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="holds a model.safetensors and no model of mvsd"):
+        converter.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_text() == "mine"
     for _ in range(2):  # a model of before is replaced
         converter.save_pretrained(tmp_path / "model")
     with pytest.raises(DataError, match="not a folder of a training run"):

@@ -133,6 +133,17 @@ def test_the_decay_curve_keeps_its_times_at_any_rate(rate: int) -> None:
     np.testing.assert_allclose(decay.median_db[:51], -120 * np.array(decay.seconds[:51]), atol=0.05)
 
 
+@pytest.mark.parametrize("num_samples", [1, 20, 256])
+def test_a_response_of_some_milliseconds_has_a_curve(num_samples: int, tmp_path: Path) -> None:
+    rir = np.zeros(num_samples)
+    rir[0] = 1
+    report = inspect_response(rir, 44_100)
+    assert report.decay is not None
+    lengths = {len(getattr(report.decay, name)) for name in ("seconds", "median_db", "low_db", "high_db")}
+    assert lengths == {2} and report.decay.median_db[0] == 0
+    report_figure(report, tmp_path / "figure.png", waveform=rir)
+
+
 def test_bands_tell_a_dull_room() -> None:
     """Two octaves, each with its own decay and level: the band values find them again."""
     time = np.arange(2 * RATE) / RATE
@@ -202,7 +213,9 @@ def test_a_recording_is_what_the_estimator_hears() -> None:
 
 def test_channels_of_opposite_sign_are_no_silence() -> None:
     voice = np.random.default_rng(0).standard_normal(100).astype(np.float32)
-    assert np.array_equal(loudest_channel(np.stack([0.5 * voice, -voice, 0.9 * voice])), -voice)
+    channels = np.stack([0.5 * voice, -voice, 0.9 * voice])
+    for blocks in ([channels], np.array_split(channels, 7, axis=1)):
+        assert np.array_equal(loudest_channel(blocks), -voice)
 
 
 # -------------------------------------------------------------------------------------------------- photos

@@ -31,6 +31,18 @@ def test_scene_encoder_takes_the_published_resnet18() -> None:
             expected |= {f"layer{layer}.0.downsample.0.weight"}
             expected |= {f"layer{layer}.0.downsample.1.{part}" for part in BATCH_NORM}
     assert names == expected
+    encoder = SceneEncoder(SceneEncoderConfig(width=64))
+    weights = {
+        name: torch.full_like(value, 0.01)
+        for name, value in ResNet18(3, 64).state_dict().items()
+        if not name.endswith("num_batches_tracked")  # which the file of 2016 has not
+    }
+    encoder.load_published(weights)
+    kernel = encoder.state_dict()["resnet.layer4.1.conv2.weight"]
+    torch.testing.assert_close(kernel, weights["layer4.1.conv2.weight"])
+    del weights["bn1.running_mean"]
+    with pytest.raises(ValueError, match="bn1.running_mean is missing"):
+        encoder.load_published(weights)
     assert sum(p.numel() for p in ResNet18(3, 64).parameters()) == 11_689_512 - 513_000  # without fc
 
 

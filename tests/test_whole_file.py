@@ -72,3 +72,21 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         whole_file(tmp_path / "where" / "a.txt") as temporary,
     ):
         temporary.write_text("x")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows opens no folders")
+def test_a_folder_that_cannot_be_opened_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one into which all may write and none may look."""
+    system_open = os.open
+
+    def open_no_folder(path: str | Path, *arguments: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied")
+        return system_open(path, *arguments)
+
+    monkeypatch.setattr(os, "open", open_no_folder)
+    with whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"

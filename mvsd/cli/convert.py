@@ -25,6 +25,7 @@ from mvsd.cli.options import (
     Steps,
     Where,
     choose_device,
+    tell_depth,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ Strength = Annotated[
 Shifts = Annotated[
     int | None,
     typer.Option(
-        min=1, max=99, metavar="K", help="The mean of K conversions on shifted frames; K times as long."
+        min=1,
+        max=99,
+        metavar="K",
+        help="The last pass is the mean of K conversions on shifted frames; more take longer.",
     ),
 ]
 Level = Annotated[
@@ -137,7 +141,7 @@ def reverb(
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
-    _tell_depth(depth, drawn)
+    tell_depth(depth, drawn)
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60, strength=strength)
     response = None
     if save_response is not None:
@@ -184,7 +188,7 @@ def dereverb(
     require_usable(source, out, None, force)
     room = _open(scene, depth)
     drawn = _load("dereverberator", model, device, num_shifts=shifts)
-    _tell_depth(depth, drawn)
+    tell_depth(depth, drawn)
     converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
     _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
 
@@ -287,7 +291,7 @@ def response(
     written: dict[str, np.ndarray] = {}
     room = _open(photo, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
-    _tell_depth(depth, drawn)
+    tell_depth(depth, drawn)
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
     for own_seed, path in enumerate(paths, seed):
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
@@ -349,12 +353,6 @@ def _require_photo(scene: Path | None, options: dict[str, Path | None]) -> None:
     for name, value in options.items():
         if scene is None and value is not None:
             raise typer.BadParameter(f"{name} belongs to a photo; give --scene as well")
-
-
-def _tell_depth(depth: Path | None, model: Converter) -> None:
-    """Say so where a depth map is given to a model that does not look at one."""
-    if depth is not None and not model.config.scene.depth:
-        typer.echo(f"warning: {depth} is not used: this model sees the photo only", err=True)
 
 
 def _tell_rooms(

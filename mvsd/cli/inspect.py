@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from mvsd.cli.options import Depth, Device, Force, Model, Seed, Steps, Where, choose_device, progress_bar
+from mvsd.cli.options import (
+    Depth,
+    Device,
+    Force,
+    Model,
+    Seed,
+    Steps,
+    Where,
+    choose_device,
+    progress_bar,
+    tell_depth,
+)
 from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, PhotoError
 
 if TYPE_CHECKING:
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
     from mvsd.scene import Scene
 
 _MAX_SECONDS = 600  # of a recording; a room does not change with time
+_DRAWS = 16
 
 
 class Kind(str, Enum):
@@ -52,7 +64,7 @@ def inspect(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a figure: .png, .pdf or .svg.")
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Responses drawn for a photo.")] = 16,
+    draws: Annotated[int, typer.Option(min=1, help="Responses drawn for a photo.")] = _DRAWS,
     depth: Depth = None,
     seed: Seed = 0,
     steps: Steps = None,
@@ -78,14 +90,17 @@ def inspect(
         from mvsd.converter import load_as
 
         reverberator = load_as("reverberator", model, choose_device(device))
+        tell_depth(depth, reverberator)
         with progress_bar("drawing responses") as progress:
             report = inspect_photo(
                 scene, reverberator, draws=draws, seed=seed, steps=steps, progress=progress
             )
     else:
         assert sound is not None
-        if model is not None or steps is not None:
-            raise typer.BadParameter(f"--model and --steps belong to a photo, and {file} is a sound")
+        if model is not None or steps is not None or draws != _DRAWS or seed != 0:
+            raise typer.BadParameter(
+                f"--model, --steps, --draws and --seed belong to a photo, and {file} is a sound"
+            )
         report, waveform = _inspect_sound(*sound, kind)
     report.facts["file"] = file.name
     _write(report, outputs, force)
@@ -155,8 +170,7 @@ def _load_sound(file: Path) -> tuple[np.ndarray, int]:
             num_left -= blocks[-1].shape[1]
             if num_left == 0:
                 break
-        sound = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), np.float32)
-        return loudest_channel(sound), reader.sample_rate
+        return loudest_channel(blocks or [np.zeros((1, 0), np.float32)]), reader.sample_rate
 
 
 def _inspect_sound(waveform: np.ndarray, sample_rate: int, kind: Kind) -> tuple[Report, np.ndarray]:

@@ -153,7 +153,9 @@ def convert_folder(
     _tell(report, out / RESULTS)
     if options.get("check") and (num_kept := report.count("kept")):
         typer.echo(
-            f"warning: {num_kept} files are kept and were not checked; delete them for a check", err=True
+            f"warning: {num_kept} files are kept and were not checked again; what a check said before is in"
+            f" {out / RESULTS}",
+            err=True,
         )
 
 
@@ -208,6 +210,4 @@ def _tell(report: FolderReport, results: Path) -> None:
         typer.echo(f"{status:<10}{report.count(status):>8}")
     typer.echo(f"{len(report.rows)} files in {report.seconds:.1f} s; what became of each: {results}")
     if num_failed := report.count("failed"):
-        raise MvsdError(
-            f"{num_failed} of {len(report.rows)} files failed; the reasons are above and in {results}"
-        )
+        raise MvsdError(f"{num_failed} of {len(report.rows)} files failed; the reasons are above")

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mvsd.errors import MvsdError
+
+if TYPE_CHECKING:
+    from mvsd.converter import Converter
 
 
 class Device(str, Enum):
@@ -74,6 +77,12 @@ def choose_device(device: Device) -> str:
     if not usable[device.value]:
         raise MvsdError(f"torch finds no {device.value} device on this machine; use --device auto")
     return str(device.value)
+
+
+def tell_depth(depth: Path | None, model: Converter) -> None:
+    """Say so where a depth map is given to a model that does not look at one."""
+    if depth is not None and not model.config.scene.depth:
+        typer.echo(f"warning: {depth} is not used: this model sees the photo only", err=True)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ def simulate(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw the first eight rooms: png, pdf or svg.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the figure, if it is there.")] = False,
 ) -> None:
     """Simulate rooms with picture, depth and sound; rooms that are in the folder already are kept."""
     from mvsd.data.shards import Shards
@@ -65,7 +66,7 @@ def simulate(
             "--population and --image-scale are for rooms that are made up, not for --photos"
         )
     if figure is not None:
-        require_writable(figure, force=True)
+        require_writable(figure, force=force)
     started = perf_counter()
     with progress_bar("simulating") as progress:
         options: dict[str, Any] = {"seed": seed, "jobs": jobs, "split": split, "progress": progress}
@@ -77,7 +78,7 @@ def simulate(
             )
     if figure is not None:
         shards = Shards(paths)
-        room_gallery([shards.load(index) for index in range(min(8, len(shards)))], figure, force=True)
+        room_gallery([shards.load(index) for index in range(min(8, len(shards)))], figure, force=force)
     for path in (*paths, *([figure] if figure else ())):
         typer.echo(path)
     typer.echo(f"{perf_counter() - started:.0f} s", err=True)

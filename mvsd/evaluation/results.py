@@ -92,8 +92,8 @@ class Results:
             "differences": [asdict(difference) for difference in self.differences],
             "failures": self.failures(),
             "definitions": self.definitions(),
-            "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws of speakers (of clips where none or"
-            " one is known), seed 0",
+            "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws of speakers (of clips where none"
+            " or one is known), seed 0",
             "versions": library_versions(),
         }
 

@@ -69,8 +69,13 @@ class ResNet18(nn.Module):
 
 
 def load_fitting(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load what the network needs of `weights`; raises ValueError where one is missing or has another shape."""
+    """Load what the network needs of `weights`; raises ValueError where one is missing or has another shape.
+
+    The number of batches that a normalisation has seen may be missing: files of before PyTorch 0.4.1 do not have it.
+    """
     for name, own in network.state_dict().items():
+        if name.endswith(".num_batches_tracked") and name not in weights:
+            continue
         if name not in weights or weights[name].shape != own.shape:
             came = tuple(weights[name].shape) if name in weights else "missing"
             raise ValueError(f"{name} is {came}, wanted is the shape {tuple(own.shape)}")

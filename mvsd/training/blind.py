@@ -31,7 +31,7 @@ else:
     import tomli as tomllib
 
 _LOG_EVERY = 50
-_VALIDATION = 2**32  # a batch number that training does not reach
+_VALIDATION = 2**31  # a batch number that training does not reach; above 32 bits numpy splits it in two
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class Responses:
             for variant in range(num_variants):
                 add(vary(example.rir, np.random.default_rng([seed, index, variant])))
         for index in range(num_made):
-            add(make(np.random.default_rng([seed, index])))
+            # A number that no variant has: without any it would be the stream of the first.
+            add(make(np.random.default_rng([seed, index, num_variants])))
         self.targets = np.stack(targets)
 
     def __len__(self) -> int:

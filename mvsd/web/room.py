@@ -120,7 +120,7 @@ def rooms_json(rooms: Rooms) -> str:
 def _heard(path: Path) -> Report | str:
     waveform, rate = load_audio(path)
     try:
-        return inspect_recording(loudest_channel(waveform), rate)
+        return inspect_recording(loudest_channel([waveform]), rate)
     except MvsdError as error:
         return str(error)
 
