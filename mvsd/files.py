@@ -53,12 +53,11 @@ def convert_file(
 ) -> ConversionReport:
     """Converts a sound file of any length; rate, channels, length and, where possible, sample format stay.
 
-    Of a video it is the sound that is converted, on the video's clock (`mvsd.soundtrack`).
-
-    `level` says what stays equal: "keep" the gain (the output is lowered only where it would clip), "peak" the largest
-    sample, "lufs" the integrated loudness (ITU-R BS.1770-4). The gain, one for the whole file, is found while the
-    output waits in a temporary file, and where it would clip a lower one is taken; the report says which. `tail` adds
-    seconds of silence to the source, in which a room dies away.
+    Of a video it is the sound that is converted, on the video's clock (`mvsd.soundtrack`). `level` says what stays
+    equal: "keep" the gain (the output is lowered only where it would clip), "peak" the largest sample, "lufs" the
+    integrated loudness (ITU-R BS.1770-4). The gain, one for the whole file, is found while the output waits in a
+    temporary file, and where it would clip a lower one is taken; the report says which. `tail` adds seconds of silence
+    to the source, in which a room dies away.
 
     `progress` is called with the seconds done and the seconds in all (None while unknown). With `force` the
     output may be the source itself: it is replaced only when the whole conversion is on the disk.
@@ -82,9 +81,8 @@ def convert_file(
                 num_read += block.shape[1]
                 before.add(block)
                 yield block
-            silence = np.zeros((channels, round(tail * rate)), np.float32)
-            num_read += silence.shape[1]
-            yield silence
+            num_read += round(tail * rate)
+            yield np.zeros((channels, round(tail * rate)), np.float32)
 
         with AudioWriter(
             output_path, rate, channels, subtype=reader.subtype, tags=reader.tags, force=force
