@@ -150,7 +150,7 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="split.csv cannot be read"):
         find_photographed(tmp_path, "train")
     folder = write(tmp_path, [box_photo()])
-    with pytest.raises(DataError, match="no photos of split 'test'"):
+    with pytest.raises(DataError, match=r"no photos of split 'test'; it has \['train'\]"):
         find_photographed(folder, "test")
     (folder / "depth" / "0000.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="photo 0000 of .* cannot be read"):

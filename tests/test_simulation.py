@@ -544,9 +544,10 @@ def test_more_rooms_take_the_place_of_fewer_and_are_kept(
     ):
         simulate_rooms(tmp_path, num_rooms, jobs=1, split="test")
         assert sorted(path.name for path in tmp_path.iterdir()) == names
+    (tmp_path / ".mvsd-0123456789abcdef.part.tar").write_bytes(b"half")  # of a run that was killed
     simulate_rooms(tmp_path, 1, jobs=1, split="test", population="homes")
     simulate_rooms(tmp_path, 1, jobs=1, split="test", image_scale=2)
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
     assert Shards(tmp_path / names[0]).keys == ["test-0-000000", "test-0-000001"]
 
 

@@ -77,7 +77,7 @@ def find_photographed(folder: str | Path, split: str) -> list[str]:
     path = Path(folder) / "split.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if len(row) == 2]
+            rows = [row for row in csv.reader(file) if len(row) == 2][1:]  # the first names the columns
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read ({error}); wanted is a folder with rgb, depth, labels40, split.csv"

@@ -134,7 +134,7 @@ def _write(
     Raises:
         ConfigError: those that are there are of another ``REVISION``.
     """
-    for shard in sorted(folder.glob("*.tar")):
+    for shard in sorted(folder.glob("[!.]*.tar")):  # what a run that was killed leaves half begins with a dot
         _require_same_revision(shard)
     paths: list[Path] = []
     with _workers(jobs or os.cpu_count() or 1) as mapped:
