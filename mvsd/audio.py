@@ -21,6 +21,7 @@ from mvsd.audio_writer import AudioWriter
 from mvsd.channel_order import from_ogg
 from mvsd.container import open_media
 from mvsd.errors import AudioFileError, MvsdError
+from mvsd.notes import Notes, read_chunks
 
 __all__ = [
     "AudioReader",
@@ -80,9 +81,8 @@ def save_audio(
 class AudioReader:
     """A sound file, read in blocks.
 
-    Attributes: `sample_rate` in Hz, `channels`, `num_samples` per channel (None where only decoding can
-    tell), `container` and `subtype` in libsndfile's words (or the codec's name in capitals), `tags` (title, artist and
-    the like, where libsndfile reads the file).
+    Attributes: `sample_rate` in Hz, `channels`, `num_samples` per channel (None where only decoding can tell),
+    `container` and `subtype` in libsndfile's words (or the codec's name), `notes` (none where PyAV reads the file).
 
     Raises `AudioFileError` for a file that is missing, empty, no sound, truncated or damaged, or holds NaN or
     infinity; what only decoding can find is raised by `blocks`.
@@ -93,12 +93,12 @@ class AudioReader:
     subtype: str
     container: str
     num_samples: int | None
-    tags: dict[str, str]
+    notes: Notes
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         _require_file(self.path)
-        self.tags = {}
+        self.notes = Notes()
         self._file = _open_with_soundfile(self.path)
         if self._file is None:
             self._probe_with_pyav()
@@ -107,7 +107,8 @@ class AudioReader:
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.container, self.subtype = self._file.format, self._file.subtype
         self.num_samples = self._file.frames
-        self.tags = {name: text for name, text in self._file.copy_metadata().items() if name != "software"}
+        tags = {name: text for name, text in self._file.copy_metadata().items() if name != "software"}
+        self.notes = Notes(tags, read_chunks(self.path))
         try:
             require_rate(self.path, self.sample_rate, AudioFileError)
             _require_whole(self.path, self._file)
@@ -271,9 +272,8 @@ def _require_whole(path: Path, file: soundfile.SoundFile) -> None:
     if match := _RF64_PROMISE.search(file.extra_info):
         unit, pairs = "samples", [(int(match[2]), int(match[1]))]
     for promised, found in pairs:
-        was_streamed = (
-            promised >= 0xFFFFFF00 or 0x7FFFF000 <= promised <= 0x7FFFFFFF
-        )  # length unknown when written
+        # Of a stream the length was not known when the header was written.
+        was_streamed = promised >= 0xFFFFFF00 or 0x7FFFF000 <= promised <= 0x7FFFFFFF
         if not was_streamed and promised - found >= max(1, found // file.frames):
             raise _truncated(path, f"{promised} {unit}", f"the file holds {found}")
 

@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
 from mvsd.errors import AudioFileError, OutputExistsError
+from mvsd.notes import Notes, append_chunks
 from mvsd.whole_file import whole_file
 
 CONTAINERS = {
@@ -98,7 +99,8 @@ class AudioWriter:
 
     The suffix of `path` chooses the container and `closest_subtype` the sample format. `gain_db`, 0.0 unless it is set
     before the end, is applied to the whole file; where that would clip a fixed-point or lossy file, a lower gain is,
-    and after success `gain_db` says which one. `tags` are `AudioReader.tags`.
+    and after success `gain_db` says which one. `notes` are `AudioReader.notes`,
+    of which each container takes what it can hold.
 
     Raises `OutputExistsError` if the file is there and `force` is false; `AudioFileError` for a suffix,
     channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN,
@@ -112,11 +114,11 @@ class AudioWriter:
         channels: int,
         *,
         subtype: str | None = None,
-        tags: Mapping[str, str] | None = None,
+        notes: Notes | None = None,
         force: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.tags = dict(tags or {})
+        self.notes = notes or Notes()
         self.sample_rate, self.channels, self.force = sample_rate, channels, force
         self.container = container_of(path)
         self.subtype = closest_subtype(path, subtype)
@@ -181,7 +183,7 @@ class AudioWriter:
         with soundfile.SoundFile(
             temporary, "w", self.sample_rate, self.channels, self.subtype, format=container
         ) as file:
-            for name, text in self.tags.items():
+            for name, text in self.notes.tags.items():
                 with suppress(soundfile.LibsndfileError):  # not every container holds every one
                     setattr(file, name, text)
             while data := self._spool.read(4 * self.channels * num_frames):
@@ -194,6 +196,8 @@ class AudioWriter:
             raise AudioFileError(
                 f"{self.path}: {num_written} of {self.num_samples} samples reached the disk; is it full?"
             )
+        if self.notes.chunks and container in ("WAV", "RF64"):
+            append_chunks(temporary, self.notes.chunks)
 
     def _sized_container(self) -> str:
         """RF64, which counts in 64 bits, under the name .wav where 32 bits do not do."""

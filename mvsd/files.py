@@ -85,7 +85,7 @@ def convert_file(
             yield np.zeros((channels, round(tail * rate)), np.float32)
 
         with AudioWriter(
-            output_path, rate, channels, subtype=reader.subtype, tags=reader.tags, force=force
+            output_path, rate, channels, subtype=reader.subtype, notes=reader.notes, force=force
         ) as writer:
             for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
                 writer.write(block)

@@ -27,6 +27,7 @@ from mvsd.audio import (
 )
 from mvsd.container import WITHOUT_PICTURES, clock_start, has_pictures, open_input, picture_of, sound_of
 from mvsd.errors import VideoFileError
+from mvsd.notes import Notes
 
 Waveform = NDArray[np.float32]
 
@@ -70,7 +71,7 @@ class Soundtrack:
     """The first audio stream of a video, in blocks.
 
     Attributes: `sample_rate` in Hz, `channels`, `layout` in FFmpeg's words, `codec` (its decoder's name), `seconds` (of
-    the whole file, None if it does not say); `subtype`, `num_samples` and `tags` as `AudioReader` has them. Raises
+    the whole file, None if it does not say); `subtype`, `num_samples` and `notes` as `AudioReader` has them. Raises
     `VideoFileError` for a file that cannot be read or has no sound.
     """
 
@@ -85,7 +86,7 @@ class Soundtrack:
             # A WAV file need not say which channel is which: FFmpeg's layout is then "1 channels".
             is_said = not self._read_layout.endswith(" channels")
             self.layout = self._read_layout if is_said else _USUAL.get(self.channels, self._read_layout)
-            self.subtype, self.tags = subtype_of(sound), dict[str, str]()
+            self.subtype, self.notes = subtype_of(sound), Notes()
             require_rate(self.path, self.sample_rate, VideoFileError)
             self.seconds = None if container.duration is None else container.duration / 1e6
 

@@ -47,6 +47,7 @@ LAYERS = [
         "intelligibility",
         "level",
         "model_file",
+        "notes",
         "networks",
         "sampling",
         "scene",

@@ -1,0 +1,74 @@
+"""What a sound file says beside its sound: tags, and the chunks by which studios and games find their places in it.
+
+A converted recording keeps its rate and, but for a tail, its length, so a timecode, a cue or a loop stays where it was.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+Chunk = tuple[bytes, bytes]
+"""Four letters, and what is in it."""
+
+_KEPT = (b"bext", b"iXML", b"aXML", b"cue ", b"smpl", b"inst", b"_PMX")
+_LABELS = b"adtl"  # of cues; the other list, of texts, are the tags
+_MOST_BYTES = 2**24  # of all chunks, whatever a header claims
+_IN_64_BITS = 2**32 - 1  # the size of what is counted in the chunk ds64
+
+
+@dataclass(frozen=True)
+class Notes:
+    """`tags` (title, artist and the like, by libsndfile's names), `chunks` of a WAV file (EBU Tech 3285, iXML)."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    chunks: tuple[Chunk, ...] = ()
+
+
+def read_chunks(path: Path) -> tuple[Chunk, ...]:
+    """Those chunks of a WAV file that can be kept; none of another file, and of a damaged one what comes first."""
+    found = list[Chunk]()
+    with suppress(OSError, struct.error), path.open("rb") as file:
+        for name, size in _chunks(file):
+            is_kept = name in _KEPT or (name == b"LIST" and file.read(4) == _LABELS)
+            if not is_kept or size + sum(len(content) for _, content in found) > _MOST_BYTES:
+                continue
+            if name == b"LIST":
+                file.seek(-4, 1)
+            found.append((name, file.read(size)))
+    return tuple(found)
+
+
+def append_chunks(path: Path, chunks: tuple[Chunk, ...]) -> None:
+    """Write chunks behind the others of a WAV file, RIFF or RF64."""
+    with path.open("r+b") as file:
+        is_long = file.read(4) == b"RF64"
+        file.seek(0, 2)
+        for name, content in chunks:
+            file.write(b"\0" * (file.tell() % 2) + name + struct.pack("<I", len(content)) + content)
+        file.write(b"\0" * (file.tell() % 2))
+        size = file.tell() - 8
+        file.seek(20 if is_long else 4)  # in the ds64 chunk, which is the first
+        file.write(struct.pack("<Q" if is_long else "<I", size))
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Name and size of each chunk of a WAV file, which stands at its content then."""
+    form, _, kind = struct.unpack("<4sI4s", file.read(12))
+    if form not in (b"RIFF", b"RF64") or kind != b"WAVE":
+        return
+    data_size, position = 0, 12
+    while header := file.read(8):
+        name, size = struct.unpack("<4sI", header)
+        if name == b"ds64":
+            data_size = struct.unpack("<QQ", file.read(16))[1]
+        elif name == b"data" and size == _IN_64_BITS:
+            size = data_size
+        file.seek(position + 8)
+        yield name, size
+        position += 8 + size + size % 2
+        file.seek(position)

@@ -1,0 +1,98 @@
+"""What stands in a WAV file beside its sound."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvsd import audio_writer
+from mvsd.audio import AudioReader
+from mvsd.blockwise import Blockwise
+from mvsd.files import convert_file
+from mvsd.notes import append_chunks, read_chunks
+
+RATE = 8000
+_NAMES = (b"Scene 1", b"mvsd", b"", b"2026-11-30", b"12:00:00")
+TIMECODE = struct.pack("<256s32s32s10s8sQH", *_NAMES, 480_000, 1) + b"\0" * 254
+CUES = struct.pack("<I", 1) + struct.pack("<II4sIII", 1, 100, b"data", 0, 0, 100)
+LABELS = b"adtl" + b"labl" + struct.pack("<I", 8) + struct.pack("<I", 1) + b"loo\0"
+CHUNKS = (
+    (b"bext", TIMECODE),
+    (b"cue ", CUES),
+    (b"LIST", LABELS),
+    (b"iXML", b"<BWFXML><SCENE>1</SCENE></BWFXML>"),
+)
+
+
+class Half(Blockwise):
+    """Half of everything."""
+
+    def convert_blocks(self, blocks, sample_rate, num_channels, scene=None, *, seed=0, steps=None):  # type: ignore[no-untyped-def]
+        for block in blocks:
+            yield 0.5 * block
+
+
+def noted(path: Path, container: str = "WAV") -> Path:
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 999), RATE, "PCM_24", format=container)
+    append_chunks(path, CHUNKS)
+    return path
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64"])
+def test_chunks_come_back_and_the_sound_stays(tmp_path: Path, container: str) -> None:
+    path = noted(tmp_path / "a.wav", container)
+    assert read_chunks(path) == CHUNKS
+    sound, rate = soundfile.read(path)
+    assert (len(sound), rate) == (999, RATE)
+    header = path.read_bytes()[:28]
+    (promised,) = struct.unpack("<I", header[4:8]) if container == "WAV" else struct.unpack("<Q", header[20:])
+    assert promised == path.stat().st_size - 8
+
+
+def test_a_timecode_is_read_by_others(tmp_path: Path) -> None:
+    convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.wav")
+    assert read_chunks(tmp_path / "dry.wav") == CHUNKS
+    with av.open(str(tmp_path / "dry.wav")) as file:
+        assert file.metadata["time_reference"] == "480000"
+        assert sum(frame.samples for frame in file.decode(audio=0)) == 999
+    np.testing.assert_allclose(
+        soundfile.read(tmp_path / "dry.wav")[0], 0.5 * soundfile.read(tmp_path / "take.wav")[0], atol=2e-7
+    )
+
+
+def test_a_long_file_keeps_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_writer, "_MAX_32_BIT_SIZE", 100)
+    convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.wav")
+    assert (tmp_path / "dry.wav").read_bytes()[:4] == b"RF64"
+    assert read_chunks(tmp_path / "dry.wav") == CHUNKS
+    with AudioReader(tmp_path / "dry.wav") as reader:
+        assert (reader.num_samples, reader.notes.chunks) == (999, CHUNKS)
+
+
+def test_another_container_goes_without(tmp_path: Path) -> None:
+    convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.flac")
+    assert read_chunks(tmp_path / "dry.flac") == ()
+    assert soundfile.info(tmp_path / "dry.flac").frames == 999
+
+
+def test_a_claim_of_gigabytes_is_not_believed(tmp_path: Path) -> None:
+    path = noted(tmp_path / "a.wav")
+    with path.open("ab") as file:
+        file.write(b"iXML" + struct.pack("<I", 2**32 - 2) + b"short")
+    assert read_chunks(path) == CHUNKS
+
+
+@settings(max_examples=60)
+@given(content=st.binary(max_size=80))
+def test_nothing_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "hostile.wav"
+    for start in (b"", b"RIFF\xff\xff\xff\xffWAVE", b"RF64\xff\xff\xff\xffWAVEds64"):
+        path.write_bytes(start + content)
+        assert sum(len(chunk) for _, chunk in read_chunks(path)) <= len(content)
