@@ -74,6 +74,24 @@ def test_dereverberator_at_any_length_with_and_without_a_photo(
             np.testing.assert_allclose(estimate, expected, atol=1e-4)
 
 
+@torch.no_grad()
+def test_of_several_passes_it_is_the_first(tiny_models: Models, tmp_path: Path) -> None:
+    config = replace(mvsd.load(tiny_models.dereverberator).config, num_passes=2, sees_estimate=True)
+    torch.manual_seed(0)
+    converter = Converter(config).eval()
+    torch.nn.init.normal_(converter.denoiser.network.out.weight, std=0.05)
+    export_onnx(converter, tmp_path / "model.onnx", steps=1)
+    source = 0.1 * RNG.standard_normal((1, 4096), np.float32)
+    given = {"waveform": source, "canvas": CANVAS, "known": np.array([False])}
+    (estimate,) = session(tmp_path / "model.onnx").run(["estimate"], given)
+    known = (torch.from_numpy(source), tokens(converter, given["known"]), torch.tensor([0]))
+    twice = converter.estimate(*known, num_steps=1).numpy()
+    converter.config = replace(config, num_passes=1)
+    once = converter.estimate(*known, num_steps=1).numpy()
+    np.testing.assert_allclose(estimate, once, atol=1e-4)
+    assert np.abs(twice - once).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     "use", [{}, {"low_gain_db": -6.0, "evens_early": True}], ids=["as drawn", "for a voice"]
 )
