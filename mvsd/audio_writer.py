@@ -99,8 +99,7 @@ class AudioWriter:
 
     The suffix of `path` chooses the container and `closest_subtype` the sample format. `gain_db`, 0.0 unless it is set
     before the end, is applied to the whole file; where that would clip a fixed-point or lossy file, a lower gain is,
-    and after success `gain_db` says which one. `notes` are `AudioReader.notes`,
-    of which each container takes what it can hold.
+    and after success `gain_db` says which one. `notes` are `AudioReader.notes`, of which a container takes what it can.
 
     Raises `OutputExistsError` if the file is there and `force` is false; `AudioFileError` for a suffix,
     channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN,
@@ -206,6 +205,8 @@ class AudioWriter:
             * self.channels
             * (8 if self.subtype == "DOUBLE" else _BITS.get(self.subtype, 32) // 8)
         )
+        if self.container == "WAV":
+            size += sum(9 + len(content) for _, content in self.notes.chunks)  # header and, perhaps, padding
         if size < _MAX_32_BIT_SIZE or self.container not in ("WAV", "AIFF"):
             return self.container
         if self.container == "WAV":

@@ -246,9 +246,8 @@ class Converter(nn.Module, Blockwise):
             # Two and a half frames: the halves count most, the whole ones shift the network's coarser grids.
             shift = 5 * number * self.spectrogram.config.hop // 2
             late, known = (functional.pad(each, (shift, 0)) for each in (source, earlier))
-            total += self.estimate(late, tokens, seeds + number, num_steps=num_steps, earlier=known)[
-                :, shift:
-            ]
+            estimate = self.estimate(late, tokens, seeds + number, num_steps=num_steps, earlier=known)
+            total += estimate[:, shift:]
         return total / num_shifts
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:

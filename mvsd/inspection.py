@@ -179,7 +179,8 @@ def loudest_channel(blocks: Sequence[Waveform]) -> Waveform:
     """Blocks (C, n) -> (T,): the channel of the most energy, which a mean of opposite signs would not be."""
     # Block by block: of all channels of a film there would be gigabytes more.
     energies = [np.square(block, dtype=np.float64).sum(1) for block in blocks]
-    return np.concatenate([block[int(np.argmax(sum(energies)))] for block in blocks])
+    loudest = int(np.argmax(sum(energies)))
+    return np.concatenate([block[loudest] for block in blocks])
 
 
 # -------------------------------------------------------------------------------------------- measuring

@@ -67,8 +67,9 @@ def test_a_timecode_is_read_by_others(tmp_path: Path) -> None:
     )
 
 
-def test_a_long_file_keeps_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio_writer, "_MAX_32_BIT_SIZE", 100)
+@pytest.mark.parametrize("most", [100, 3 * 999 + 100], ids=["the sound is too long", "both together are"])
+def test_a_long_file_keeps_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(audio_writer, "_MAX_32_BIT_SIZE", most)
     convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.wav")
     assert (tmp_path / "dry.wav").read_bytes()[:4] == b"RF64"
     assert read_chunks(tmp_path / "dry.wav") == CHUNKS

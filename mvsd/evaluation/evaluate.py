@@ -94,6 +94,8 @@ def _evaluate_clip(index: int, settings: Settings, folders: Sequence[Path]) -> l
         raise
     except MvsdError as error:
         clip, reason = None, str(error)
+    facts = {} if clip is None else clip.metadata
+    known = {name: str(facts.get(name, "")) for name in ("speaker", "utterance")}
     records = []
     for system, folder in zip(settings.systems, folders, strict=True):
         found = _read_record(folder, index)
@@ -103,8 +105,6 @@ def _evaluate_clip(index: int, settings: Settings, folders: Sequence[Path]) -> l
             for condition in system.conditions:
                 estimate = reason if clip is None else _estimate(system, clip, condition)
                 scores = _scores(settings.chosen_metrics, clip, estimate)
-                facts = {} if clip is None else clip.metadata
-                known = {name: str(facts.get(name, "")) for name in ("speaker", "utterance")}
                 embedding = _voice(settings, clip, estimate)
                 found.append(
                     Record(key, settings.task, condition, scores, system.name, embedding=embedding, **known)

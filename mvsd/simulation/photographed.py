@@ -2,7 +2,7 @@
 
 The data set is NYU Depth v2 (Silberman et al. 2012) as a folder: ``rgb/NAME.jpg``, ``depth/NAME.png`` (8 bit,
 metres = value / 25.5), ``labels40/NAME.png`` (the 40 classes of Gupta et al. 2013, counted from 0) and ``split.csv``
-(name, split).
+(name, split, below a row of titles).
 
 Depth and camera give points in space; the floor's points say what is level, the walls' points how the room is turned
 and how far it reaches, the labels what its surfaces are made of. What the photo does not show (the room behind the

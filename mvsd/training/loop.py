@@ -287,12 +287,10 @@ def _load_weights(module: nn.Module, config: TrainConfig) -> None:
 
 def _with_more_inputs(weight: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """A convolution's weight (C_out, C_in, K, K) with zeros for the last input channels that it does not have."""
-    if weight.dim() != 4 or weight.shape[1] >= wanted.shape[1]:
+    if weight.dim() != 4 or weight[:, :1].shape != wanted[:, :1].shape:
         return weight
-    if (weight.shape[0], *weight.shape[2:]) != (wanted.shape[0], *wanted.shape[2:]):
-        return weight
-    more = weight.new_zeros(weight.shape[0], wanted.shape[1] - weight.shape[1], *weight.shape[2:])
-    return torch.cat([weight, more], dim=1)
+    num_missing = max(0, wanted.shape[1] - weight.shape[1])
+    return torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, num_missing))
 
 
 def _step(

@@ -175,10 +175,7 @@ class Conversion:
 def describe_source(path: Path, limits: Limits) -> str:
     """What was uploaded, in one line. Raises MvsdError for what cannot be converted, or is too long for the page."""
     with open_sound(path) as sound:
-        shows_rooms = has_pictures(path)
         seconds = _seconds(sound, limits.seconds)
-        if shows_rooms and seconds <= limits.seconds:
-            seconds = max(seconds, picture_seconds(path))
         if seconds > limits.seconds:
             raise MvsdError(
                 f"{path.name} is longer than the {limits.seconds:g} s that this page takes;"
@@ -194,21 +191,21 @@ def describe_source(path: Path, limits: Limits) -> str:
                 f"{path.name} has {sound.channels} channels; this page takes {_MAX_CHANNELS},"
                 " the command line any number"
             )
-        what = "video, " if shows_rooms else ""
+        what = "video, " if has_pictures(path) else ""
         return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
 
 
 def _seconds(sound: AudioReader | Soundtrack, most: float) -> float:
-    """The length of a recording, pictures included where the file says it; of one above `most`, what is known then."""
+    """The length of a recording, pictures included; of one above `most`, what is known when that is."""
     promised = (isinstance(sound, Soundtrack) and sound.seconds) or 0.0
     if promised > most + _LAST_FRAME_SECONDS:
         return promised
     seconds = 0.0
     for block in sound.blocks():
-        seconds += block.shape[1] / sound.sample_rate
+        seconds += float(block.shape[1] / sound.sample_rate)
         if seconds > most:
-            break
-    return seconds
+            return seconds
+    return max(seconds, picture_seconds(sound.path)) if isinstance(sound, Soundtrack) else seconds
 
 
 def describe_photo(path: Path) -> str:
