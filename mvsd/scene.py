@@ -115,11 +115,12 @@ class Scene:
         return is_wide
 
     def views(self, height: int = CANVAS[1], width: int = CANVAS[2]) -> NDArray[np.float32]:
-        """Canvases (V, 4, H, W) of the same scene: a panorama turned eight times and mirrored, a photo as it is."""
+        """Canvases (V, 4, H, W) of the same scene and its mirror image, a panorama turned eight times."""
         canvas = self.canvas(height, width)
-        if not self.is_panorama:
-            return canvas[None]
-        turns = np.stack([np.roll(canvas, turn * canvas.shape[-1] // _TURNS, -1) for turn in range(_TURNS)])
+        num_turns = _TURNS if self.is_panorama else 1
+        turns = np.stack(
+            [np.roll(canvas, turn * canvas.shape[-1] // num_turns, -1) for turn in range(num_turns)]
+        )
         return np.concatenate([turns, turns[..., ::-1]])
 
 

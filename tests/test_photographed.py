@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mvsd.simulation.photographed import (
     FLOOR,
     FOCAL_SHARE,
     METRES_PER_UNIT,
+    UNKNOWN,
     Photographed,
     find_photographed,
     open_photographed,
@@ -100,6 +102,23 @@ def test_a_bed_shortens_the_decay() -> None:
     rooms = (photographed_room(bare, seed=3), photographed_room(made, seed=3))
     times = [decay_time(simulate_response(room), SAMPLE_RATE) for room in rooms]
     assert times[1] < 0.8 * times[0]
+
+
+def test_what_nobody_labelled_is_no_furniture() -> None:
+    photo = box_photo()
+    labels = np.where(photo.labels == WINDOW, UNKNOWN, photo.labels)
+    labels[:, :40] = BED
+    (bed,) = photographed_room(replace(photo, labels=labels), seed=1).furniture
+    assert bed.name == "bedding"
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.5])
+def test_a_floor_too_near_or_far_is_none(scale: float) -> None:
+    photo = box_photo()
+    far = replace(
+        photo, depth=photo.depth * np.float32(scale)
+    )  # the camera 0.45 or 2.25 m above what is called floor
+    assert photographed_room(far, seed=1).camera.position[2] == pytest.approx(1.4)
 
 
 def test_the_same_seed_gives_the_same_room() -> None:

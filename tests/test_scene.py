@@ -332,7 +332,7 @@ def test_canvas_without_depth_has_none() -> None:
     assert not canvas[3].any()
 
 
-def test_views_of_a_panorama_are_turned_and_mirrored_and_a_photo_has_one() -> None:
+def test_views_are_mirrored_and_those_of_a_panorama_turned() -> None:
     ramp = np.broadcast_to(np.arange(192, dtype=np.uint8)[None, :, None], (96, 192, 3)).copy()
     panorama, photo = Scene(ramp), Scene(ramp[:, :180].copy())
     assert panorama.is_panorama and not photo.is_panorama
@@ -340,7 +340,8 @@ def test_views_of_a_panorama_are_turned_and_mirrored_and_a_photo_has_one() -> No
     np.testing.assert_array_equal(panorama.views()[0], panorama.canvas())
     np.testing.assert_array_equal(panorama.views()[3], Scene(np.roll(ramp, 72, axis=1)).canvas())
     np.testing.assert_array_equal(panorama.views()[8], Scene(ramp[:, ::-1].copy()).canvas())
-    np.testing.assert_array_equal(photo.views(), photo.canvas()[None])
+    mirrored = Scene(ramp[:, 179::-1].copy())
+    np.testing.assert_array_equal(photo.views(), np.stack([photo.canvas(), mirrored.canvas()]))
     np.testing.assert_array_equal(panorama.views(192, 384)[0], panorama.canvas(192, 384))
     np.testing.assert_array_equal(photo.views(192, 384)[0], photo.canvas(192, 384))
 

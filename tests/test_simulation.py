@@ -20,6 +20,7 @@ from mvsd.errors import ConfigError
 from mvsd.simulation import picture, sound
 from mvsd.simulation import simulate as simulate_module
 from mvsd.simulation.doorway import wall_pieces
+from mvsd.simulation.furniture import PIECES
 from mvsd.simulation.geometry import (
     Box,
     Furniture,
@@ -35,6 +36,7 @@ from mvsd.simulation.geometry import (
     walls_at_reflex_corners,
 )
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS, Material
+from mvsd.simulation.mesh import box_mesh
 from mvsd.simulation.rooms import Camera, Room, sample_room
 from mvsd.simulation.roomtypes import POPULATIONS, ROOM_TYPES
 from mvsd.simulation.simulate import describe, room_seed, simulate_room, simulate_rooms
@@ -91,6 +93,7 @@ def test_rooms_are_consistent(seed: int, population: str) -> None:
     assert not segments_cross(camera[:2], source[:2], room.outline)
     for piece in room.furniture:
         assert polygon_inside(piece.hull.footprint(-0.01), room.outline)
+        assert all(polygon_inside(part.footprint(-0.02), room.outline) for part in piece.parts)
         assert not any(box_blocks(part, camera, source) for part in piece.parts)
         assert not (piece.blocks and box_blocks(piece.hull, camera, source))
     bases = [piece.hull.footprint() for piece in room.furniture]
@@ -495,6 +498,53 @@ def test_splits_share_no_room() -> None:
     splits = ("train", "unpaired", "validation", "test")
     seeds = {room_seed(seed, split, index) for split in splits for seed in range(3) for index in range(500)}
     assert len(seeds) == 4 * 3 * 500
+
+
+def test_populations_share_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = []
+
+    def sample(number: int, *, population: str) -> Room:
+        numbers.append(number)
+        raise NotImplementedError
+
+    monkeypatch.setattr(simulate_module, "sample_room", sample)
+    for population in POPULATIONS:
+        with pytest.raises(NotImplementedError):
+            simulate_room(3, split="test", population=population)
+    assert len(set(numbers)) == len(POPULATIONS)
+
+
+def test_dead_rooms_are_of_what_is_dead() -> None:
+    for seed in range(60):
+        room = sample_room(seed, population="dead")
+        kind = ROOM_TYPES[room.kind]
+        floor, ceiling, *walls = (surface.material for surface in room.surfaces)
+        assert floor in kind.floors and ceiling in kind.ceilings and set(walls) <= set(kind.walls)
+
+
+def test_chairs_stand_at_their_table() -> None:
+    for seed in range(20):
+        piece = PIECES["table"](np.random.default_rng(seed))
+        _, depth, _ = piece.size
+        reach = [
+            (part.center[1] - part.size[1] / 2, part.center[1] + part.size[1] / 2) for part in piece.parts
+        ]
+        assert all(low >= 0 and high <= depth for low, high in reach)
+        top, seats = piece.parts[0], [part for part in piece.parts if part.size[:2] == (0.44, 0.44)]
+        for seat in seats:
+            gap = abs(seat.center[1] - top.center[1]) - (seat.size[1] + top.size[1]) / 2
+            assert -0.3 < gap < 0  # tucked in
+        backs = [part for part in piece.parts if part.size[:2] == (0.44, 0.04)]
+        assert len(backs) == len(seats) > 0
+        assert all(abs(back.center[1] - top.center[1]) > top.size[1] / 2 for back in backs)
+
+
+def test_the_normals_of_a_stretched_sphere_are_its_gradient() -> None:
+    half = np.array([0.5, 0.25, 0.1])
+    mesh = box_mesh(Box((0.0, 0.0, 0.0), (1.0, 0.5, 0.2), 0.0, "plant", (0.2, 0.4, 0.2), "sphere"))
+    gradient = mesh.positions / half**2
+    gradient /= np.linalg.norm(gradient, axis=-1, keepdims=True)
+    np.testing.assert_allclose(mesh.normals, gradient, atol=1e-6)
 
 
 def test_failed_rooms_are_replaced_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def table(rng: np.random.Generator) -> Piece:
     for place_x in np.linspace(-0.5, 0.5, max(1, round(width / 0.7)) + 2)[1:-1] * width:
         for back in (1.0, -1.0):
             for part in one.parts:
-                offset = part.center[1] - 0.15
+                offset = part.center[1] + 0.15
                 chair_y = offset if back > 0 else 2 * y + depth - offset
                 top.append(replace(part, center=(part.center[0] + place_x, chair_y, part.center[2])))
     return Piece((width, depth + 2 * y, height), tuple(top), blocks=False)
@@ -204,7 +204,7 @@ def coffee_table(rng: np.random.Generator) -> Piece:
 
 
 def chair(rng: np.random.Generator) -> Piece:
-    paint, seat = _paint(rng, "wooden chair", "plastic", "upholstery"), rng.uniform(0.43, 0.47)
+    paint, seat = _paint(rng, "wooden chair", "plastic", "upholstered chair"), rng.uniform(0.43, 0.47)
     parts = [
         _part(0, 0.24, seat - 0.04, 0.44, 0.44, 0.05, paint),
         _part(0, 0.03, seat, 0.44, 0.04, rng.uniform(0.38, 0.5), paint),
@@ -214,7 +214,7 @@ def chair(rng: np.random.Generator) -> Piece:
 
 
 def office_chair(rng: np.random.Generator) -> Piece:
-    paint, metal = _paint(rng, "upholstery", "plastic"), ("metal", (0.2, 0.2, 0.21))
+    paint, metal = _paint(rng, "upholstered chair", "plastic"), ("metal", (0.2, 0.2, 0.21))
     parts = [
         _part(0, 0.26, 0.44, 0.48, 0.46, 0.08, paint),
         _part(0, 0.5, 0.55, 0.44, 0.06, 0.5, paint),
@@ -302,7 +302,7 @@ def floor_lamp(rng: np.random.Generator) -> Piece:
 
 
 def seat_row(rng: np.random.Generator) -> Piece:
-    num_seats, paint = int(rng.integers(3, 8)), _paint(rng, "upholstery", "wooden chair", "plastic")
+    num_seats, paint = int(rng.integers(3, 8)), _paint(rng, "upholstered chair", "wooden chair", "plastic")
     width = num_seats * 0.56
     parts = [_part(0, 0.25, 0.38, width, 0.46, 0.07, paint), _part(0, 0.04, 0.45, width, 0.06, 0.45, paint)]
     for seat in range(num_seats + 1):

@@ -93,7 +93,7 @@ def _revolve(radius: np.ndarray, height: np.ndarray, half: np.ndarray, *, caps: 
         up = np.array([0.0, 0, 0, 1, 1])[:, None, None]
         normals = (1 - up) * np.append(ring, np.zeros((num + 1, 1)), axis=1) + up * np.array([0.0, 0, 1])
     else:
-        normals = unit / half**2 * half.min() ** 2
+        normals = unit / half
         normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
     arc = angle * (half[0] + half[1]) / 2
     uv = np.stack(np.broadcast_arrays(arc, (height[:, None] + 1) * half[2]), axis=-1)

@@ -29,16 +29,18 @@ FOCAL_SHARE = 518.86 / 640
 """Focal length over the picture's width: the camera of the data set."""
 
 METRES_PER_UNIT = 1 / 25.5
-FLOOR, CEILING, UNKNOWN = 1, 21, 39
+FLOOR, CEILING = 1, 21
+UNKNOWN = 39  # nobody labelled it: the outline of every object, and all sorts of things
 WALL_MATERIALS = {0: "gypsum board", 7: "wooden door", 8: "double glazing", 10: "painted wood", 12: "blinds",
                   15: "heavy curtain", 18: "window glass", 27: "light curtain", 29: "painted wood"}  # fmt: skip
 FURNITURE_MATERIALS = {2: "wood", 3: "bedding", 4: "wooden chair", 5: "upholstery", 6: "wood", 9: "books",
                        11: "wood", 13: "wood", 14: "wood", 16: "wood", 17: "upholstery", 20: "clothes",
                        22: "books", 23: "metal", 24: "plastic", 25: "light curtain", 26: "clothes", 28: "painted wood",
                        30: "clothes", 31: "wood", 32: "porcelain", 33: "porcelain", 34: "metal", 35: "porcelain",
-                       36: "clothes", 37: "painted wood", 38: "wood", 39: "wood"}  # fmt: skip
+                       36: "clothes", 37: "painted wood", 38: "wood"}  # fmt: skip
 
 _MIN_PIXELS = 150  # of a class, to be believed
+_CAMERA_HEIGHTS = 0.6, 2.0  # metres above the floor; else something low or a table was called floor
 _MIN_SIDE, _MAX_SIDE = 1.8, 14.0
 _MAX_STRETCH = 4.0  # pixels seen at a glancing angle count at most so much
 
@@ -180,12 +182,12 @@ def _level(points: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[n
             up = up if up[2] > 0 else -up
             distance = np.abs((plane - middle) @ up)
             plane = plane[distance <= max(0.03, 2 * float(np.median(distance)))]
-        if up[2] > 0.7:
+        height = -float(middle @ up) if label == FLOOR else 1.4
+        if up[2] > 0.7 and _CAMERA_HEIGHTS[0] <= height <= _CAMERA_HEIGHTS[1]:
             right = np.cross([0.0, 1.0, 0.0], up)
             right /= np.linalg.norm(right)
             level = np.stack([right, np.cross(up, right), up])
-            height = -float(middle @ up) if label == FLOOR else 1.4
-            return level, float(np.clip(height, 0.6, 2.0))
+            return level, height
     return np.eye(3), 1.4
 
 

@@ -117,7 +117,7 @@ def _try_room(seed: int, rng: np.random.Generator, population: Population) -> Ro
     outline = _sample_outline(kind, rng)
     height = float(rng.uniform(*kind.height))
     daylight = float(rng.choice([0.0, 1.0], p=[0.25, 0.75]) * rng.uniform(0.3, 1.0))
-    surfaces = _sample_surfaces(kind, outline, height, daylight, rng)
+    surfaces = _sample_surfaces(kind, outline, height, daylight, population.wild_share, rng)
     if population.open_share:
         surfaces = opened(surfaces, outline, height, population.open_share, kind.openings, rng)
     furniture = _sample_furniture(kind, outline, surfaces, height, rng)
@@ -158,10 +158,15 @@ def _sample_outline(kind: RoomType, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sample_surfaces(
-    kind: RoomType, outline: np.ndarray, height: float, daylight: float, rng: np.random.Generator
+    kind: RoomType,
+    outline: np.ndarray,
+    height: float,
+    daylight: float,
+    wild_share: float,
+    rng: np.random.Generator,
 ) -> tuple[Surface, ...]:
     floor, ceiling, walls = extrude(outline, height)
-    wild = rng.uniform() < 0.15
+    wild = rng.uniform() < wild_share
     floor_name = str(rng.choice(ANY_FLOOR)) if wild else draw(kind.floors, rng)
     ceiling_name = str(rng.choice(ANY_CEILING)) if wild else draw(kind.ceilings, rng)
     wall_name = str(rng.choice(ANY_WALL)) if wild else draw(kind.walls, rng)

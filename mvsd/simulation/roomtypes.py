@@ -138,22 +138,24 @@ class Population:
         open_share: chance of each doorway to stand open, and of another plain wall to open into the next room, where
             the kind of room has such walls.
         max_distance: from mouth to microphone, metres.
+        wild_share: share of rooms whose floor, walls and ceiling are of anything, whatever their kind.
         panorama_share: share of rooms seen in a 360 degree panorama instead of a perspective photo.
     """
 
     weights: Weights
     open_share: float
     max_distance: float
+    wild_share: float
     panorama_share: float
 
 
 POPULATIONS = {
-    "mixed": Population({kind.name: kind.weight for kind in _ALL}, 0.0, 6.0, 0.5),
+    "mixed": Population({kind.name: kind.weight for kind in _ALL}, 0.0, 6.0, 0.15, 0.5),
     # Furnished homes with open doors, the talker not far, seen all around, as in the published benchmarks.
     "homes": Population({"living room": 3.5, "bedroom": 3.0, "kitchen": 1.3, "bathroom": 0.5, "corridor": 0.7,
-                         "office": 0.7, "open-plan home": 4.5}, 0.7, 1.8, 1.0),
+                         "office": 0.7, "open-plan home": 4.5}, 0.7, 1.8, 0.15, 1.0),
     # Where voices are recorded dry: next to nothing comes back from the walls.
-    "dead": Population({"packed closet": 1.0, "vocal booth": 1.0}, 0.0, 2.0, 0.4),
+    "dead": Population({"packed closet": 1.0, "vocal booth": 1.0}, 0.0, 2.0, 0.0, 0.4),
 }  # fmt: skip
 
 ANY_FLOOR = ("parquet", "floorboards", "linoleum", "ceramic tile", "marble", "concrete floor", "thin carpet",

@@ -26,7 +26,7 @@ from mvsd.simulation.roomtypes import POPULATIONS
 from mvsd.simulation.sound import SAMPLE_RATE, load_pyroomacoustics, simulate_response
 from mvsd.workers import process_pool
 
-REVISION = 2
+REVISION = 3
 """Raised where the same command makes other rooms than before."""
 
 ROOMS_PER_SHARD = 250
@@ -49,8 +49,8 @@ def simulate_rooms(
 ) -> list[Path]:
     """Write ``num_rooms`` simulated rooms to ``folder`` as shards of 250; rooms that are there already are kept.
 
-    A room depends only on (seed, split, population, its index) and ``REVISION``: not on ``jobs``, and no two splits
-    share one.
+    A room depends only on (seed, split, population, its index) and ``REVISION``: not on ``jobs``; no two splits or
+    populations share one.
 
     Args:
         jobs: processes; by default one per core.
@@ -207,8 +207,9 @@ def simulate_room(
         NotMeasurable: twenty rooms in a row failed.
     """
     reasons: list[str] = []
+    family = _family(split, population)
     for attempt in range(MAX_ATTEMPTS):
-        number = room_seed(seed, split, index, attempt)
+        number = room_seed(seed, family, index, attempt)
         room = sample_room(number, population=population)
         rir = simulate_response(room)
         try:
@@ -228,16 +229,16 @@ def simulate_room(
             "replaced": reasons,
             "simulator": _versions("pyroomacoustics", "mitsuba"),
         }
-        key = f"{_family(split, population)}-{seed}-{index:06d}"
+        key = f"{family}-{seed}-{index:06d}"
         return Example(key, Scene(image, depth), None, None, rir, SAMPLE_RATE, metadata)
     raise NotMeasurable(
         f"room {index} of split {split!r}, seed {seed}: {MAX_ATTEMPTS} attempts failed: {reasons[-1]}"
     )
 
 
-def room_seed(seed: int, split: str, index: int, attempt: int = 0) -> int:
-    """The seed of one room, of 63 bits, from the name of the split and the numbers."""
-    entropy = [zlib.crc32(split.encode()), seed, index, attempt]
+def room_seed(seed: int, family: str, index: int, attempt: int = 0) -> int:
+    """The seed of one room, of 63 bits, from the name of its split and population and the numbers."""
+    entropy = [zlib.crc32(family.encode()), seed, index, attempt]
     high, low = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
     return (int(high) << 31) ^ int(low)
 
