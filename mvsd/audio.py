@@ -21,7 +21,7 @@ from mvsd.audio_writer import AudioWriter
 from mvsd.channel_order import from_ogg
 from mvsd.container import open_media
 from mvsd.errors import AudioFileError, MvsdError
-from mvsd.notes import Notes, read_chunks
+from mvsd.notes import Notes, read_notes
 
 __all__ = [
     "AudioReader",
@@ -108,7 +108,7 @@ class AudioReader:
         self.container, self.subtype = self._file.format, self._file.subtype
         self.num_samples = self._file.frames
         tags = {name: text for name, text in self._file.copy_metadata().items() if name != "software"}
-        self.notes = Notes(tags, read_chunks(self.path))
+        self.notes = read_notes(self.path, tags)
         try:
             require_rate(self.path, self.sample_rate, AudioFileError)
             _require_whole(self.path, self._file)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
 from mvsd.errors import AudioFileError, OutputExistsError
-from mvsd.notes import Notes, append_chunks
+from mvsd.notes import Notes, append_chunks, write_speakers
 from mvsd.whole_file import whole_file
 
 CONTAINERS = {
@@ -176,6 +176,9 @@ class AudioWriter:
     def _convert(self, temporary: Path, gain: float) -> None:
         """Spool -> `temporary` in the final format."""
         container = self._sized_container()
+        has_speakers = container in ("WAV", "RF64") and self.notes.speakers.bit_count() == self.channels
+        if has_speakers and container == "WAV":
+            container = "WAVEX"
         num_frames = max(1, _BLOCK_VALUES // self.channels)
         order = to_ogg(self.channels) if container == "OGG" else np.arange(self.channels)
         self._spool.seek(0)
@@ -195,7 +198,9 @@ class AudioWriter:
             raise AudioFileError(
                 f"{self.path}: {num_written} of {self.num_samples} samples reached the disk; is it full?"
             )
-        if self.notes.chunks and container in ("WAV", "RF64"):
+        if has_speakers:
+            write_speakers(temporary, self.notes.speakers)
+        if self.notes.chunks and container in ("WAV", "WAVEX", "RF64"):
             append_chunks(temporary, self.notes.chunks)
 
     def _sized_container(self) -> str:

@@ -18,29 +18,46 @@ Chunk = tuple[bytes, bytes]
 _KEPT = (b"bext", b"iXML", b"aXML", b"cue ", b"smpl", b"inst", b"_PMX")
 _LABELS = b"adtl"  # of cues; the other list, of texts, are the tags
 _MOST_BYTES = 2**24  # of all chunks, whatever a header claims
+_EXTENSIBLE, _SPEAKERS_AT = 0xFFFE, 20  # kind of "fmt " that has a mask, and where
 _IN_64_BITS = 2**32 - 1  # the size of what is counted in the chunk ds64
 
 
 @dataclass(frozen=True)
 class Notes:
-    """`tags` (title, artist and the like, by libsndfile's names), `chunks` of a WAV file (EBU Tech 3285, iXML)."""
+    """`tags` (title, artist and the like, by libsndfile's names), and of a WAV file `chunks` (EBU Tech 3285, iXML).
+
+    `speakers` is the mask that says which loudspeaker each channel is for (WAVEFORMATEXTENSIBLE), 0 where none is said.
+    """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     chunks: tuple[Chunk, ...] = ()
+    speakers: int = 0
 
 
-def read_chunks(path: Path) -> tuple[Chunk, ...]:
-    """Those chunks of a WAV file that can be kept; none of another file, and of a damaged one what comes first."""
-    found = list[Chunk]()
+def read_notes(path: Path, tags: Mapping[str, str]) -> Notes:
+    """`tags`, and of a WAV file what can be kept; of a damaged one what comes first."""
+    found, speakers = list[Chunk](), 0
     with suppress(OSError, struct.error), path.open("rb") as file:
         for name, size in _chunks(file):
+            if name == b"fmt ":
+                speakers = _read_speakers(file, size)
             is_kept = name in _KEPT or (name == b"LIST" and file.read(4) == _LABELS)
             if not is_kept or size + sum(len(content) for _, content in found) > _MOST_BYTES:
                 continue
             if name == b"LIST":
                 file.seek(-4, 1)
             found.append((name, file.read(size)))
-    return tuple(found)
+    return Notes(tags, tuple(found), speakers)
+
+
+def write_speakers(path: Path, speakers: int) -> None:
+    """Say for which loudspeaker each channel is, in a WAV file that has a place for it (WAVEX, RF64)."""
+    with path.open("r+b") as file:
+        for name, _ in _chunks(file):
+            if name == b"fmt ":
+                file.seek(_SPEAKERS_AT, 1)
+                file.write(struct.pack("<I", speakers))
+                return
 
 
 def append_chunks(path: Path, chunks: tuple[Chunk, ...]) -> None:
@@ -54,6 +71,14 @@ def append_chunks(path: Path, chunks: tuple[Chunk, ...]) -> None:
         size = file.tell() - 8
         file.seek(20 if is_long else 4)  # in the ds64 chunk, which is the first
         file.write(struct.pack("<Q" if is_long else "<I", size))
+
+
+def _read_speakers(file: BinaryIO, size: int) -> int:
+    """Of the chunk "fmt " that begins here."""
+    if size < _SPEAKERS_AT + 4:
+        return 0
+    kind, *_, speakers = struct.unpack(f"<H{_SPEAKERS_AT - 2}sI", file.read(_SPEAKERS_AT + 4))
+    return int(speakers) if kind == _EXTENSIBLE else 0
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

@@ -16,7 +16,7 @@ from mvsd import audio_writer
 from mvsd.audio import AudioReader
 from mvsd.blockwise import Blockwise
 from mvsd.files import convert_file
-from mvsd.notes import append_chunks, read_chunks
+from mvsd.notes import Chunk, append_chunks, read_notes
 
 RATE = 8000
 _NAMES = (b"Scene 1", b"mvsd", b"", b"2026-11-30", b"12:00:00")
@@ -39,6 +39,10 @@ class Half(Blockwise):
             yield 0.5 * block
 
 
+def chunks_of(path: Path) -> tuple[Chunk, ...]:
+    return read_notes(path, {}).chunks
+
+
 def noted(path: Path, container: str = "WAV") -> Path:
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 999), RATE, "PCM_24", format=container)
     append_chunks(path, CHUNKS)
@@ -48,7 +52,7 @@ def noted(path: Path, container: str = "WAV") -> Path:
 @pytest.mark.parametrize("container", ["WAV", "RF64"])
 def test_chunks_come_back_and_the_sound_stays(tmp_path: Path, container: str) -> None:
     path = noted(tmp_path / "a.wav", container)
-    assert read_chunks(path) == CHUNKS
+    assert chunks_of(path) == CHUNKS
     sound, rate = soundfile.read(path)
     assert (len(sound), rate) == (999, RATE)
     header = path.read_bytes()[:28]
@@ -58,7 +62,7 @@ def test_chunks_come_back_and_the_sound_stays(tmp_path: Path, container: str) ->
 
 def test_a_timecode_is_read_by_others(tmp_path: Path) -> None:
     convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.wav")
-    assert read_chunks(tmp_path / "dry.wav") == CHUNKS
+    assert chunks_of(tmp_path / "dry.wav") == CHUNKS
     with av.open(str(tmp_path / "dry.wav")) as file:
         assert file.metadata["time_reference"] == "480000"
         assert sum(frame.samples for frame in file.decode(audio=0)) == 999
@@ -72,14 +76,52 @@ def test_a_long_file_keeps_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(audio_writer, "_MAX_32_BIT_SIZE", most)
     convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.wav")
     assert (tmp_path / "dry.wav").read_bytes()[:4] == b"RF64"
-    assert read_chunks(tmp_path / "dry.wav") == CHUNKS
+    assert chunks_of(tmp_path / "dry.wav") == CHUNKS
     with AudioReader(tmp_path / "dry.wav") as reader:
         assert (reader.num_samples, reader.notes.chunks) == (999, CHUNKS)
 
 
+def surround(path: Path, layout: str) -> Path:
+    """A WAV file by FFmpeg, whose header says which loudspeaker each channel is for."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("pcm_s16le", rate=RATE, layout=layout)
+        num_channels = stream.layout.nb_channels
+        sound = np.random.default_rng(0).integers(-9999, 9999, (1, num_channels * 500), dtype=np.int16)
+        frame = av.AudioFrame.from_ndarray(sound, format="s16", layout=layout)
+        frame.sample_rate = RATE
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("most", [2**32, 100], ids=["WAV", "RF64"])
+@pytest.mark.parametrize("layout", ["5.1(side)", "5.1", "quad(side)"])
+def test_channels_stay_with_their_loudspeakers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, most: int
+) -> None:
+    monkeypatch.setattr(audio_writer, "_MAX_32_BIT_SIZE", most)
+    source = surround(tmp_path / "film.wav", layout)
+    convert_file(Half(), source, tmp_path / "dry.wav")
+    with av.open(str(tmp_path / "dry.wav")) as file:
+        assert file.streams.audio[0].layout.name == layout
+    np.testing.assert_allclose(
+        soundfile.read(tmp_path / "dry.wav")[0], 0.5 * soundfile.read(source)[0], atol=2**-15
+    )
+    convert_file(Half(), source, tmp_path / "dry.flac")
+    assert soundfile.info(tmp_path / "dry.flac").channels == soundfile.info(source).channels
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_where_nothing_is_said_of_loudspeakers_nothing_is(tmp_path: Path, channels: int) -> None:
+    soundfile.write(tmp_path / "plain.wav", np.full((99, channels), 0.1), RATE, "PCM_16")
+    convert_file(Half(), tmp_path / "plain.wav", tmp_path / "half.wav")
+    assert soundfile.info(tmp_path / "half.wav").format == "WAV"
+    assert read_notes(tmp_path / "half.wav", {}).speakers == 0
+
+
 def test_another_container_goes_without(tmp_path: Path) -> None:
     convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.flac")
-    assert read_chunks(tmp_path / "dry.flac") == ()
+    assert chunks_of(tmp_path / "dry.flac") == ()
     assert soundfile.info(tmp_path / "dry.flac").frames == 999
 
 
@@ -87,7 +129,7 @@ def test_a_claim_of_gigabytes_is_not_believed(tmp_path: Path) -> None:
     path = noted(tmp_path / "a.wav")
     with path.open("ab") as file:
         file.write(b"iXML" + struct.pack("<I", 2**32 - 2) + b"short")
-    assert read_chunks(path) == CHUNKS
+    assert chunks_of(path) == CHUNKS
 
 
 @settings(max_examples=60)
@@ -96,4 +138,4 @@ def test_nothing_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, con
     path = tmp_path_factory.getbasetemp() / "hostile.wav"
     for start in (b"", b"RIFF\xff\xff\xff\xffWAVE", b"RF64\xff\xff\xff\xffWAVEds64"):
         path.write_bytes(start + content)
-        assert sum(len(chunk) for _, chunk in read_chunks(path)) <= len(content)
+        assert sum(len(chunk) for _, chunk in chunks_of(path)) <= len(content)
