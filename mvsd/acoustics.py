@@ -155,7 +155,7 @@ def _decaying_energy(samples: Samples, sample_rate: int) -> Samples:
     if num_blocks < _MIN_BLOCKS:
         raise NotMeasurable(f"a response of {len(samples) / sample_rate:.3f} s is too short to show a decay")
     power = np.mean(samples[: num_blocks * size].reshape(num_blocks, size) ** 2, axis=1)
-    least_noise = 1e-10 * power.max()  # the rounding of a stored response is no decay
+    least_noise = max(1e-10 * power.max(), 1e-300)  # the rounding of a stored response is no decay
     levels = 10 * np.log10(np.maximum(power, least_noise / 10))
     last_tenth = num_blocks - max(1, num_blocks // 10)
     tail = last_tenth

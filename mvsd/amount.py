@@ -15,7 +15,7 @@ from scipy import signal
 
 from mvsd.acoustics import convolve, fit_response
 from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, ResponseConverter, add_change, beside
-from mvsd.decay import bend_decay
+from mvsd.decay import bend_decay, require_rt60
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import convert_by_response
 from mvsd.scene import Scene
@@ -98,6 +98,7 @@ class Rt60(Blockwise):
     """A reverberator whose room is bent to a reverberation time: broadband T20 of `seconds`, see `mvsd.decay`."""
 
     def __init__(self, reverberator: BlockConverter, seconds: float) -> None:
+        require_rt60(seconds)
         self.reverberator, self.seconds = response_of(reverberator), seconds
 
     def convert_blocks(

@@ -52,10 +52,13 @@ DURATION_TOLERANCE = 0.2  # seconds: a few frames of a lossy codec
 def load_audio(path: str | Path) -> tuple[Waveform, int]:
     """Reads a whole sound file.
 
-    Returns the waveform (C, T) and its rate in Hz. Raises `AudioFileError` as `AudioReader` does.
+    Returns the waveform (C, T) and its rate in Hz. Raises `AudioFileError` as `AudioReader` does, and of a video, which
+    is read on the clock of its pictures, `VideoFileError`.
     """
-    with AudioReader(path) as reader:
-        return np.concatenate(list(reader.blocks()), axis=1), reader.sample_rate
+    from mvsd.soundtrack import open_sound  # which reads other files as this module does
+
+    reader = open_sound(Path(path))
+    return np.concatenate(list(reader.blocks()), axis=1), reader.sample_rate
 
 
 def save_audio(
@@ -99,35 +102,26 @@ class AudioReader:
         self.path = Path(path)
         _require_file(self.path)
         self.notes = Notes()
-        self._file = _open_with_soundfile(self.path)
-        if self._file is None:
+        file = _open_with_soundfile(self.path)
+        if file is None:
             self._probe_with_pyav()
             require_rate(self.path, self.sample_rate, AudioFileError)
             return
-        self.sample_rate, self.channels = self._file.samplerate, self._file.channels
-        self.container, self.subtype = self._file.format, self._file.subtype
-        self.num_samples = self._file.frames
-        tags = {name: text for name, text in self._file.copy_metadata().items() if name != "software"}
-        self.notes = read_notes(self.path, tags)
-        try:
+        with file:
+            self.sample_rate, self.channels = file.samplerate, file.channels
+            self.container, self.subtype = file.format, file.subtype
+            self.num_samples = file.frames
+            tags = {name: text for name, text in file.copy_metadata().items() if name != "software"}
+            self.notes = read_notes(self.path, tags)
             require_rate(self.path, self.sample_rate, AudioFileError)
-            _require_whole(self.path, self._file)
-        except AudioFileError:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> AudioReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+            _require_whole(self.path, file)
 
     def blocks(self, seconds: float = 10.0) -> Iterator[Waveform]:
         """The samples from the start, in blocks (C, n) of `seconds`; only the last may be shorter."""
         size = max(1, min(round(seconds * self.sample_rate), _MAX_BLOCK_VALUES // self.channels))
         num_read = 0
-        for block in self._soundfile_blocks(size) if self._file else rechunk(self._pyav_blocks(), size):
+        is_decoded = self.num_samples is None
+        for block in rechunk(self._pyav_blocks(), size) if is_decoded else self._soundfile_blocks(size):
             if not np.isfinite(block).all():
                 first = num_read + int(np.argmin(np.isfinite(block).all(axis=0)))
                 raise AudioFileError(
@@ -141,18 +135,19 @@ class AudioReader:
             )
 
     def _soundfile_blocks(self, size: int) -> Iterator[Waveform]:
-        assert self._file is not None
         num_read = 0
         order = from_ogg(self.channels) if self.container == "OGG" else np.arange(self.channels)
         try:
-            self._file.seek(0)
-            while len(block := self._file.read(size, dtype="float32", always_2d=True)):
-                num_read += len(block)
-                yield np.ascontiguousarray(block.T[order])
+            with soundfile.SoundFile(
+                self.path
+            ) as file:  # opened anew: in GSM and G.72x libsndfile cannot go back
+                while len(block := file.read(size, dtype="float32", always_2d=True)):
+                    num_read += len(block)
+                    yield np.ascontiguousarray(block.T[order])
         except soundfile.SoundFileError:
             pass  # told below: what could not be read is missing
-        if num_read < self._file.frames:
-            raise _truncated(self.path, f"{self._file.frames} samples", f"only {num_read} can be read")
+        if num_read < (self.num_samples or 0):
+            raise _truncated(self.path, f"{self.num_samples} samples", f"only {num_read} can be read")
 
     def _probe_with_pyav(self) -> None:
         """Fills the attributes from the first audio stream."""

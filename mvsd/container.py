@@ -88,7 +88,8 @@ def has_pictures(path: Path) -> bool:
     """Whether a file shows moving pictures, whatever its name says."""
     try:
         with open_input(path) as container:
-            return picture_of(container) is not None
+            is_still = "image2" in container.format.name or container.format.name.endswith("_pipe")
+            return not is_still and picture_of(container) is not None
     except VideoFileError:
         return False
 
@@ -151,14 +152,14 @@ def require_usable(path: Path, output_path: Path) -> None:
             raise VideoFileError(f"{path}: is encrypted; only a file without copy protection can be read")
 
 
-def keepable(source: Any, output_format: str) -> tuple[list[Any], list[str]]:
+def keepable(source: Any, output_format: str, *, with_pictures: bool) -> tuple[list[Any], list[str]]:
     """The streams of an opened source that the container can hold, and names of those that it cannot.
 
     The first audio stream is in neither, nor are streams in which MP4 stores a timecode or chapters, which are written
-    anew.
+    anew, nor moving pictures unless `with_pictures`.
     Raises `VideoFileError` where the pictures cannot be held.
     """
-    picture = picture_of(source)
+    picture = picture_of(source) if with_pictures else None
     if picture is not None and not _holds(output_format, [picture]):
         raise VideoFileError(
             f"{source.name.removeprefix('file:')}: its pictures ({_codec(picture)}) do not go into {output_format}"
@@ -169,6 +170,8 @@ def keepable(source: Any, output_format: str) -> tuple[list[Any], list[str]]:
     for stream in source.streams:
         if stream is picture:
             kept.append(stream)
+        elif stream.type == "video" and not (with_pictures or is_cover(stream)):
+            continue
         elif stream.index != source.streams.audio[0].index and not _is_written_anew(stream):
             company = [] if picture is None else [picture]
             if _holds(output_format, [*company, stream]):

@@ -29,6 +29,15 @@ _DIRECT_SECONDS = 0.0025  # of the direct sound, as in `mvsd.acoustics.drr_db`
 _TRUSTED_DB = 30.0  # of a band's decay; what lies below is continued by noise of the same decay
 
 
+def require_rt60(rt60: float) -> None:
+    """Raise MvsdError for a reverberation time that cannot be made."""
+    low, high = RT60_RANGE
+    if not low <= rt60 <= high:
+        raise MvsdError(
+            f"a reverberation time of {rt60:g} s was asked for; {low:g} to {high:g} s can be made"
+        )
+
+
 def bend_decay(
     rir: NDArray[np.floating], sample_rate: int, rt60: float, *, seed: int = 0
 ) -> NDArray[np.float32]:
@@ -42,11 +51,7 @@ def bend_decay(
         NotMeasurable: the response shows no decay that could be bent, or not to that time.
         MvsdError: `rt60` lies outside 0.1 to 10 seconds.
     """
-    low, high = RT60_RANGE
-    if not low <= rt60 <= high:
-        raise MvsdError(
-            f"a reverberation time of {rt60:g} s was asked for; {low:g} to {high:g} s can be made"
-        )
+    require_rt60(rt60)
     before = _broadband_time(rir, sample_rate)
     late = np.array(rir, np.float64)
     direct, late[0] = late[0], 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,35 +66,33 @@ def convert_file(
     converter returns another number of samples, `MvsdError` for an unknown `level`, or a recording that has none to
     keep (silence; less than 0.4 s for "lufs").
     """
-    with ExitStack() as open_files:
-        reader = open_files.enter_context(open_sound(Path(source_path)))
-        _require_other_file(Path(source_path), Path(output_path), force)
-        rate, channels = reader.sample_rate, reader.channels
-        seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
-        before, after = (level_meter(level, rate, channels) for _ in range(2))
-        num_read = 0
+    reader = open_sound(Path(source_path))
+    _require_other_file(Path(source_path), Path(output_path), force)
+    rate, channels = reader.sample_rate, reader.channels
+    seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
+    before, after = (level_meter(level, rate, channels) for _ in range(2))
+    num_read = 0
 
-        def source() -> Iterator[Block]:
-            nonlocal num_read
-            for block in reader.blocks():
-                num_read += block.shape[1]
-                before.add(block)
-                yield block
-            num_read += round(tail * rate)
-            yield np.zeros((channels, round(tail * rate)), np.float32)
+    def source() -> Iterator[Block]:
+        nonlocal num_read
+        for block in reader.blocks():
+            num_read += block.shape[1]
+            before.add(block)
+            yield block
+        num_read += round(tail * rate)
+        yield np.zeros((channels, round(tail * rate)), np.float32)
 
-        with AudioWriter(
-            output_path, rate, channels, subtype=reader.subtype, notes=reader.notes, force=force
-        ) as writer:
-            for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
-                writer.write(block)
-                after.add(block)
-                if progress is not None:
-                    progress(writer.num_samples / rate, seconds_in_all)
-            if writer.num_samples != num_read:
-                raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
-            writer.gain_db = wanted_db = level_gain_db(Path(source_path), level, before, after)
-            open_files.close()  # Windows replaces no file that is open, and it may be the source
+    with AudioWriter(
+        output_path, rate, channels, subtype=reader.subtype, notes=reader.notes, force=force
+    ) as writer:
+        for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
+            writer.write(block)
+            after.add(block)
+            if progress is not None:
+                progress(writer.num_samples / rate, seconds_in_all)
+        if writer.num_samples != num_read:
+            raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
+        writer.gain_db = wanted_db = level_gain_db(Path(source_path), level, before, after)
     short_db = wanted_db - writer.gain_db
     return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db, short_db)
 

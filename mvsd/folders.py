@@ -16,21 +16,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, Protocol
 
-from mvsd.audio_writer import CONTAINERS
-from mvsd.container import FORMATS
 from mvsd.errors import MvsdError
+from mvsd.recordings import RECORDINGS, files_below
 from mvsd.scene import PHOTO_SUFFIXES
 from mvsd.whole_file import whole_file
 from mvsd.workers import Outcome, run_in_processes
 
 RESULTS = "mvsd-results.csv"
-
-# Recordings that can be read, but not written under their own name: better a failure than silence.
-_ONLY_READ = (
-    ".3gp .aac .ac3 .aifc .amr .ape .asf .au .avi .bwf .dts .flv .m2ts .m4b .mka .mp2 .mpeg .mpg .mpga .mts .mxf .oga"
-    " .ogv .snd .sph .ts .tta .vob .voc .wma .wmv .wv"
-)
-_SUFFIXES = {*CONTAINERS, *FORMATS, *_ONLY_READ.split()}
 
 
 class ConvertOne(Protocol):
@@ -118,9 +110,7 @@ def convert_folder(
         elif results.has(row, task.output):
             rows[task.name] = replace(results.rows[task.name], status="kept")
         elif task.output.exists() and not force and not results.is_ours(row):
-            reason = (
-                f"{task.output}: exists already, and is not from these settings; use --force to replace it"
-            )
+            reason = f"{task.output}: exists already, and is not from {results.other(row)}; use --force to replace it"
             rows[task.name] = results.refuse(replace(row, status="failed", message=reason))
         else:
             todo.append(task)
@@ -152,7 +142,7 @@ def find_tasks(source: Path, output: Path, scene: Path | None = None) -> tuple[l
         raise MvsdError(f"{scene}: no such photo or folder of photos")
     names, notes = _walk(source)
     if not names:
-        wanted = " ".join(sorted(_SUFFIXES))
+        wanted = " ".join(sorted(RECORDINGS))
         raise MvsdError(f"{source}: a folder without recordings in it or below; {wanted} are taken")
     tasks = []
     for name in names:
@@ -188,40 +178,18 @@ def scene_for(name: Path, scene: Path | None) -> Path | None:
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[str]]:
-    """Recordings relative to the folder; links are followed, but into no folder twice."""
+    """Recordings relative to the folder, and notes."""
     notes: list[str] = []
     names: list[Path] = []
     num_others = 0
-    seen = {_identity(folder)}
-
-    def note(error: OSError) -> None:
-        notes.append(f"{error.filename}: cannot be read ({error.strerror}); it is passed over")
-
-    for current, folders, files in os.walk(folder, followlinks=True, onerror=note):
-        here = Path(current)
-        entered = []
-        for name in sorted(name for name in folders if not name.startswith(".")):
-            identity = _identity(here / name)
-            if identity in seen:
-                notes.append(f"{here / name}: a link to a folder that is seen anyway; it is passed over")
-            else:
-                seen.add(identity)
-                entered.append(name)
-        folders[:] = entered
-        for name in files:
-            path = here / name
-            if name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
-                num_others += 1
-            else:
-                names.append(path.relative_to(folder))
+    for path in files_below(folder, notes.append):
+        if path.name.startswith(".") or path.suffix.lower() not in RECORDINGS:
+            num_others += 1
+        else:
+            names.append(path.relative_to(folder))
     if num_others:
         notes.append(f"{folder}: {num_others} other files are passed over")
     return sorted(names), notes
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def _row(task: Task, settings: str) -> Row:
@@ -267,11 +235,12 @@ class _Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows = {row.file: row for row in _read(path)}
+        self._own: dict[str, Row] = {}
         self._write(self.rows.values())
         self._file = _open(path, "a")
 
     def add(self, row: Row) -> Row:
-        self.rows[row.file] = row
+        self.rows[row.file] = self._own[row.file] = row
         csv.writer(self._file).writerow(_cells(row))
         self._file.flush()
         return row
@@ -292,6 +261,12 @@ class _Results:
             return False
         return output.is_file() and str(output.stat().st_size) == old.size
 
+    def other(self, row: Row) -> str:
+        """What differs from that of which an output is."""
+        old = self.rows.get(row.file)
+        is_same = old is not None and old.status == "converted" and old.settings == row.settings
+        return "this recording and photo as they are now" if is_same else "these settings"
+
     def is_ours(self, row: Row) -> bool:
         """Whether these settings began to write the output and were interrupted."""
         old = self.rows.get(row.file)
@@ -299,7 +274,10 @@ class _Results:
 
     def close(self) -> None:
         self._file.close()
-        self._write(self.rows[name] for name in sorted(self.rows))
+        rows = {
+            row.file: row for row in _read(self.path)
+        } | self._own  # another run may have written meanwhile
+        self._write(rows[name] for name in sorted(rows))
 
     def _write(self, rows: Iterable[Row]) -> None:
         with whole_file(self.path) as temporary, _open(temporary, "w") as file:

@@ -20,6 +20,7 @@ _SURROUND = {
     6: (1, 1, 1, 0, 1.41, 1.41),
 }  # L R C (LFE) Ls Rs; otherwise all count 1
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, -10.0
+_LOWEST_RATE = 4000  # Hz; the shelf of the weighting lies at 1.7 kHz
 _STEPS_PER_SECOND, _STEPS_PER_BLOCK = 10, 4  # blocks of 400 ms that overlap by 75 %
 
 
@@ -82,6 +83,10 @@ class LoudnessMeter:
     """
 
     def __init__(self, sample_rate: int, num_channels: int) -> None:
+        if sample_rate < _LOWEST_RATE:
+            raise MvsdError(
+                f"sound of {sample_rate} Hz has no loudness by BS.1770, which weighs up to 2 kHz; use keep or peak"
+            )
         self.sample_rate = sample_rate
         self.weights = np.array(_SURROUND.get(num_channels, (1,) * num_channels), np.float64)
         self.filter = k_weighting(sample_rate)

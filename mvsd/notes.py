@@ -92,6 +92,8 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         if name == b"ds64":
             data_size = struct.unpack("<QQ", file.read(16))[1]
         elif name == b"data" and size == _IN_64_BITS:
+            if not data_size:  # a stream, which ends with its sound
+                return
             size = data_size
         file.seek(position + 8)
         yield name, size

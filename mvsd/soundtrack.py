@@ -9,7 +9,6 @@ sample n is heard at n / rate seconds, whatever the container, and the new track
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,9 @@ _CODECS = {
     "matroska": ("flac", "libopus"),
     "webm": ("libopus", "libopus"),
 }
+# These encoders know one place of the surround speakers; the order of the channels is the same.
+_LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
+_CHOOSY = ("libopus", "alac")
 _SAMPLE_FORMATS = {"alac": "s32p", "pcm_s24le": "s32", "flac": "s32", "aac": "fltp", "libopus": "flt"}
 _RATES = {
     "aac": (
@@ -155,17 +157,13 @@ class Soundtrack:
             raise VideoFileError(f"{self.path}: its sound is cut short: {lengths}; fetch or export it again")
 
 
-@contextmanager
-def open_sound(path: Path) -> Iterator[AudioReader | Soundtrack]:
+def open_sound(path: Path) -> AudioReader | Soundtrack:
     """Any recording as it will be converted: that of a video, whatever its name says, on the video's clock.
 
     Raises `AudioFileError` and `VideoFileError` as these readers do.
     """
-    if has_pictures(path) or path.suffix.lower() in WITHOUT_PICTURES:
-        yield Soundtrack(path)
-    else:
-        with AudioReader(path) as reader:
-            yield reader
+    is_tracked = has_pictures(path) or path.suffix.lower() in WITHOUT_PICTURES
+    return Soundtrack(path) if is_tracked else AudioReader(path)
 
 
 def _num_played(frame: Any, stream: Any) -> int:
@@ -198,6 +196,8 @@ class Encoder:
     def __init__(self, output: Any, codec: str, sample_rate: int, layout: str) -> None:
         import av
 
+        if codec in _CHOOSY:
+            layout = _LAYOUTS.get(layout, layout)
         self.sample_rate, self.layout = sample_rate, layout
         self.rate = rate_for(codec, sample_rate)
         self.stream = output.add_stream(codec, rate=self.rate)

@@ -77,12 +77,15 @@ def convert_recording(
     output_path: str | Path,
     scene: Scene | None = None,
     *,
+    needs_scene: bool = True,
     around: Around | None = None,
     **options: Any,
 ) -> ConversionReport | VideoReport:
     """`convert_video` where the output's suffix is a container's, else `convert_file`; `options` are theirs."""
     if is_container(output_path):
-        return convert_video(converter, source_path, output_path, scene, around=around, **options)
+        return convert_video(
+            converter, source_path, output_path, scene, needs_scene=needs_scene, around=around, **options
+        )
     whole = around(converter) if around else converter
     return convert_file(whole, source_path, output_path, scene, **options)
 
@@ -94,6 +97,7 @@ def convert_video(
     scene: Scene | None = None,
     *,
     watch: bool = True,
+    needs_scene: bool = True,
     around: Around | None = None,
     seed: int = 0,
     steps: int | None = None,
@@ -103,12 +107,12 @@ def convert_video(
 ) -> VideoReport:
     """Convert the sound of a video of any length; memory does not grow with it.
 
-    The suffix of the output chooses the container (`mvsd.container.FORMATS`). The packets of the pictures, of further
-    sound and of subtitles are copied with their times, as far as the container holds them; the first sound stream is
-    converted as `mvsd.soundtrack` reads it, and stored in the codec of `codec_for`. Without a `scene`, the video's own
-    frames are the scenes, shot by shot (`mvsd.shots`), unless `watch` is false. `around` is put around all that
-    converts the sound, from its start to its end (`mvsd.check.Checked`). `level` is that of `mvsd.files.convert_file`.
-    `progress` is called with the seconds done and the seconds in all (None while unknown).
+    The output's suffix chooses the container (`mvsd.container.FORMATS`). The packets of the pictures, of further sound
+    and of subtitles are copied with their times, as far as it holds them; the first sound stream is converted as
+    `mvsd.soundtrack` reads it, into the codec of `codec_for`. Without a `scene`, the video's own frames are the scenes,
+    shot by shot (`mvsd.shots`), unless `watch` is false; where they show nothing, that is an error if the converter
+    `needs_scene`. `around` is put around all that converts the sound, from its start to its end (`mvsd.check.Checked`).
+    `level` is that of `mvsd.files.convert_file`. `progress` is called with the seconds done and in all (None: unknown).
 
     The output appears whole or not at all. Raises `VideoFileError` for a source that is no video, has no sound, no
     pictures, is encrypted, damaged or cut short, and for an output that cannot be written; `OutputExistsError` for one
@@ -122,19 +126,19 @@ def convert_video(
     changes: list[float] = []
     if scene is None and watch and is_video(output):
         bar.num_parts = 2
-        converter = _tracked(converter, _noted(find_shots(source, bar.watched), changes))
+        shots = find_shots(source, bar.watched, required=needs_scene)
+        converter = _tracked(converter, _noted(shots, changes))
     converter = around(converter) if around else converter
     target = Path(os.path.realpath(output))  # a link keeps pointing to its file
-    before, after = (level_meter(level, sound.sample_rate, sound.channels) for _ in range(2))
+    rate, channels = sound.sample_rate, sound.channels
+    before, after = (level_meter(level, rate, channels) for _ in range(2))
     with _io_errors(output), tempfile.TemporaryFile(dir=target.parent) as file:
-        spool = _Spool(file, sound.channels)
+        spool = _Spool(file, channels)
         read = _Metered(sound.blocks(), before)
-        converted = converter.convert_blocks(
-            read, sound.sample_rate, sound.channels, scene, seed=seed, steps=steps
-        )
+        converted = converter.convert_blocks(read, rate, channels, scene, seed=seed, steps=steps)
         for block in _Metered(converted, after):
             spool.write(block)
-            bar.heard(spool.num_samples / sound.sample_rate)
+            bar.heard(spool.num_samples / rate)
         if spool.num_samples != read.num_samples:
             raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
         wanted_db = level_gain_db(source, level, before, after)
@@ -142,9 +146,8 @@ def convert_video(
         with whole_file(output, VideoFileError) as temporary:
             _write(source, temporary, format_of(output), sound, spool, gain)
             _require_free(output, force)
-    seconds, gain_db = spool.num_samples / sound.sample_rate, 20 * math.log10(gain)
+    seconds, gain_db = spool.num_samples / rate, 20 * math.log10(gain)
     changes = [time for time in changes if time < seconds]
-    rate, channels = sound.sample_rate, sound.channels
     short_db = wanted_db - gain_db
     return VideoReport(seconds, rate, channels, codec, gain_db, tuple(changes), tuple(dropped), short_db)
 
@@ -162,17 +165,20 @@ def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]
     _require_free(output, force)
     if not output.parent.is_dir():
         raise VideoFileError(f"{output}: there is no folder {output.parent}; create it first")
-    with open_sound(source):  # which finds a sound file that is cut short, as a video's demuxer does not
-        sound = Soundtrack(source)
+    open_sound(source)  # which finds a sound file that is cut short, as a video's demuxer does not
+    sound = Soundtrack(source)
     with av.open(io.BytesIO(), "w", format=output_format) as trial:
         try:
             _add_sound(trial, sound, output_format)
             trial.start_encoding()
         except (av.FFmpegError, ValueError) as error:
             came = f"sound of {sound.channels} channels ({sound.layout}) at {sound.sample_rate} Hz"
-            raise VideoFileError(f"{source}: {came} does not go into {output.suffix}; use .mkv") from error
+            advice = ".mkv" if is_video(output) and output_format != "matroska" else ".wav"
+            raise VideoFileError(
+                f"{source}: {came} does not go into {output.suffix}; use {advice}"
+            ) from error
     with open_input(source) as container:
-        return keepable(container, output_format)[1]
+        return keepable(container, output_format, with_pictures=is_video(output))[1]
 
 
 def _require_free(output: Path, force: bool) -> None:
@@ -190,7 +196,7 @@ def _write(
 
     options = {}
     with open_input(source_path) as source:
-        kept, _ = keepable(source, output_format)
+        kept, _ = keepable(source, output_format, with_pictures=is_video(output_path))
         if output_format in ("mp4", "mov"):
             ticks = timescale([sound.sample_rate, *(stream.time_base.denominator for stream in kept)])
             options = {"movflags": "+faststart", "movie_timescale": str(ticks)}

@@ -282,3 +282,8 @@ class TestFitResponse:
     def test_what_cannot_be_fitted_says_why(self, source, estimate, reason):
         with pytest.raises(NotMeasurable, match=reason):
             fit_response(source, estimate, RATE)
+
+
+def test_a_dry_response_has_no_decay_and_says_so_without_a_warning() -> None:
+    with pytest.raises(NotMeasurable):
+        drr_db(np.eye(1, 16_000)[0], 16_000, subtract_noise=True)

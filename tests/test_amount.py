@@ -389,3 +389,9 @@ def test_a_long_room_reaches_far(rt60: float | None, reach: float) -> None:
     into_room = reverberation(SMALL, rt60=rt60, wet_db=-3, strength=0.5)
     elsewhere = relocation(Broken(), SMALL, rt60=rt60, strength=0.5)
     assert reach_seconds(into_room) == reach_seconds(elsewhere) == pytest.approx(reach)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 50.0, float("nan")])
+def test_a_reverberation_time_that_cannot_be_made_is_refused_at_once(seconds: float) -> None:
+    with pytest.raises(MvsdError, match="can be made"):
+        reverberation(Room(room(0.5)), rt60=seconds)

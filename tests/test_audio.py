@@ -108,8 +108,8 @@ def test_both_ways_agree_with_soundfile(tmp_path: Path, suffix: str, subtype: st
         assert (rate, loaded.shape, loaded.dtype) == (44_100, (2, 5000), np.float32)
         np.testing.assert_allclose(loaded, waveform, atol=tolerance)
         np.testing.assert_array_equal(loaded, soundfile.read(path, dtype="float32", always_2d=True)[0].T)
-        with AudioReader(path) as reader:
-            assert (reader.subtype, reader.num_samples, reader.channels) == (subtype, 5000, 2)
+        reader = AudioReader(path)
+        assert (reader.subtype, reader.num_samples, reader.channels) == (subtype, 5000, 2)
 
 
 @settings(max_examples=25, deadline=None)
@@ -141,11 +141,11 @@ def test_silence_and_a_single_sample(tmp_path: Path) -> None:
 def test_blocks_have_the_size_asked_for_and_start_anew(tmp_path: Path) -> None:
     waveform = noise(2500, 2)
     save_audio(tmp_path / "a.wav", waveform, 1000, subtype="FLOAT")
-    with AudioReader(tmp_path / "a.wav") as reader:
-        for _ in range(2):
-            blocks = list(reader.blocks(seconds=1.0))
-            assert [block.shape for block in blocks] == [(2, 1000), (2, 1000), (2, 500)]
-            np.testing.assert_array_equal(np.concatenate(blocks, axis=1), waveform)
+    reader = AudioReader(tmp_path / "a.wav")
+    for _ in range(2):
+        blocks = list(reader.blocks(seconds=1.0))
+        assert [block.shape for block in blocks] == [(2, 1000), (2, 1000), (2, 500)]
+        np.testing.assert_array_equal(np.concatenate(blocks, axis=1), waveform)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_blocks_have_the_size_asked_for_and_start_anew(tmp_path: Path) -> None:
 def test_pyav_reads_the_rest(tmp_path: Path, name: str, codec: str, subtype: str, padding: int) -> None:
     waveform = np.stack([tone(48_000, 48_000), tone(48_000, 48_000, 1000.0)])
     encode(tmp_path / name, waveform, 48_000, codec)
-    with AudioReader(tmp_path / name) as reader:
-        assert (reader.num_samples, reader.subtype) == (None, subtype)
+    reader = AudioReader(tmp_path / name)
+    assert (reader.num_samples, reader.subtype) == (None, subtype)
     loaded, rate = load_audio(tmp_path / name)
     assert rate == 48_000 and len(loaded) == 2
     assert 0 <= loaded.shape[1] - 48_000 <= padding
@@ -228,9 +228,9 @@ def test_an_mp3_without_a_stated_length_is_read_to_its_end(tmp_path: Path, tag: 
     path = tmp_path / "a.mp3"
     encode(path, tone(441_000, 44_100)[None], 44_100, "libmp3lame", {"write_xing": "0", "id3v2_version": "0"})
     path.write_bytes(tag + path.read_bytes())
-    with AudioReader(path) as reader:
-        assert reader.num_samples is None
-        assert 0 <= sum(block.shape[1] for block in reader.blocks()) - 441_000 < 4 * 1152
+    reader = AudioReader(path)
+    assert reader.num_samples is None
+    assert 0 <= sum(block.shape[1] for block in reader.blocks()) - 441_000 < 4 * 1152
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
@@ -248,9 +248,9 @@ def test_a_flac_streamed_without_its_length_is_read_to_its_end(tmp_path: Path) -
     data[21] &= 0xF0  # STREAMINFO's 36-bit number of samples
     data[22:26] = bytes(4)
     path.write_bytes(data)
-    with AudioReader(path) as reader:
-        assert reader.num_samples is None
-        assert sum(block.shape[1] for block in reader.blocks(0.5)) == 30_000
+    reader = AudioReader(path)
+    assert reader.num_samples is None
+    assert sum(block.shape[1] for block in reader.blocks(0.5)) == 30_000
 
 
 # ---------------------------------------------------------------------------------------- bad sound files
@@ -279,7 +279,7 @@ def test_a_truncated_file_of_pyav(tmp_path: Path, name: str, codec: str) -> None
     encode(path, noise(96_000), 48_000, codec)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(AudioFileError) as error:
+    with pytest.raises((AudioFileError, VideoFileError)) as error:
         load_audio(path)
     only_line(error, path)
 
@@ -288,11 +288,8 @@ def test_a_flac_cut_short_names_both_lengths(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     save_audio(path, noise(48_000), RATE)
     path.write_bytes(path.read_bytes()[:-20_000])
-    with (
-        AudioReader(path) as reader,
-        pytest.raises(AudioFileError, match=r"48000 samples.*only \d+ can be read"),
-    ):
-        list(reader.blocks(0.1))
+    with pytest.raises(AudioFileError, match=r"48000 samples.*only \d+ can be read"):
+        list(AudioReader(path).blocks(0.1))
 
 
 @pytest.mark.parametrize(
@@ -372,8 +369,8 @@ def test_nan_and_infinity_are_located(tmp_path: Path, value: float) -> None:
     waveform = np.zeros((2 * RATE, 2))
     waveform[24_000, 1] = value
     soundfile.write(path, waveform, RATE, "FLOAT")
-    with AudioReader(path) as reader, pytest.raises(AudioFileError, match=r"NaN or infinity at 1\.500 s"):
-        list(reader.blocks(0.4))
+    with pytest.raises(AudioFileError, match=r"NaN or infinity at 1\.500 s"):
+        list(AudioReader(path).blocks(0.4))
 
 
 # -------------------------------------------------------------------------------------------- streams
@@ -443,12 +440,35 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
         with AudioWriter(tmp_path / "a.wav", RATE, 2, subtype="PCM_16", force=True) as writer:
             for converted in resample_blocks((block for _ in range(num_blocks)), 48_000, RATE, 2):
                 writer.write(converted)
-        with AudioReader(tmp_path / "a.wav") as reader:
-            for _ in reader.blocks(1.0):
-                pass
+        reader = AudioReader(tmp_path / "a.wav")
+        for _ in reader.blocks(1.0):
+            pass
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
 
     short, long = peak_of(10), peak_of(300)
     assert long < 4e6 and long < 1.5 * short
+
+
+CODED = [
+    ("WAV", "GSM610"),
+    ("WAV", "G721_32"),
+    ("WAV", "IMA_ADPCM"),
+    ("AU", "G721_32"),
+    ("AU", "G723_24"),
+    ("AIFF", "GSM610"),
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), CODED)
+def test_codecs_in_which_nothing_goes_back_are_read_twice(
+    tmp_path: Path, container: str, subtype: str
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(9600)[0], 8000, subtype, format=container)
+    expected = soundfile.read(path, dtype="float32")[0]
+    np.testing.assert_array_equal(load_audio(path)[0][0], expected)
+    reader = AudioReader(path)
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate(list(reader.blocks(0.1)), axis=1)[0], expected)

@@ -387,6 +387,15 @@ class TestCommands:
         assert result.exit_code == 0 and len(example.anechoic) == CLIP_SAMPLES
         assert example.metadata["source"]["snr_db"] > 2.0
 
+    def test_convert_replaces_no_shard_that_it_reads(self, tmp_path: Path) -> None:
+        write_folder(tmp_path / "mine")
+        shards = tmp_path / "shards"
+        assert _run(["data", "convert", str(tmp_path / "mine"), "-o", str(shards)]) == 0
+        before = {path: path.read_bytes() for path in shards.iterdir()}
+        command = ["data", "convert", str(shards), "-o", f"{shards}/../shards", "--limit", "1", "--force"]
+        assert _run(command) == 2
+        assert {path: path.read_bytes() for path in shards.iterdir()} == before
+
     @pytest.mark.parametrize("option", [["--in-view"], ["--dereverberator", "dereverberator"]])
     def test_options_for_another_benchmark(self, tmp_path: Path, option: list[str]) -> None:
         write_folder(tmp_path / "mine")

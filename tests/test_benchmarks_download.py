@@ -368,6 +368,10 @@ class TestShardsOnTheWeb:
         server.files["/data/y.tar"] = b"no shard"
         with pytest.raises(DataError, match="not a readable tar shard"):
             Shards(server.url("/data/y.tar"))
+        server.files["/data/y.tar"] = server.files["/data/x-000000.tar"]  # what came first is not kept
+        assert Shards(server.url("/data/y.tar")).keys == ["k0", "k1"]
+        with pytest.raises(DataError, match="address of a folder"):
+            Shards(server.url("/data/"))
 
     def test_names(self, tmp_path: Path) -> None:
         assert expand("https://a/b.tar") == ["https://a/b.tar"]

@@ -286,7 +286,9 @@ def test_early_reflections_are_evened_out_where_the_configuration_says_so() -> N
         ConverterConfig(evens_early=True)
 
 
-def test_a_panorama_sounds_alike_wherever_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panorama_sounds_alike_wherever_it_begins_and_a_photo_in_the_mirror(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     converter = copy.copy(CONVERTERS["response"])
     converter.config = replace(converter.config, averages_views=True)
     assert converter.envelope is not None
@@ -306,8 +308,10 @@ def test_a_panorama_sounds_alike_wherever_it_begins(monkeypatch: pytest.MonkeyPa
             torch.testing.assert_close(expected.pop(), seen.mean(0, keepdim=True))
         assert (seen - seen.mean(0)).abs().max() > 1e-3
         photo = Scene(SCENE.image[:, :96])
+        both = [photo, Scene(photo.image[:, ::-1].copy())]
         converter.response(photo)
-        torch.testing.assert_close(expected.pop(), converter.envelope(converter.tokens([photo])))
+        seen = converter.envelope(converter.tokens(both))
+        torch.testing.assert_close(expected.pop(), seen.mean(0, keepdim=True))
     with pytest.raises(ConfigError, match="averages_views"):
         ConverterConfig(averages_views=True)
 

@@ -548,3 +548,9 @@ class TestMixer:
         )
         with pytest.raises(DataError, match="rir of b starts with 0; wanted is the direct sound as 1"):
             Mixer(speech, late, None, None, CONFIG)
+
+
+def test_names_may_be_long(tmp_path: Path) -> None:
+    example = Example("k" * 200, None, anechoic=np.full(99, 0.1, np.float32), sample_rate=16_000)
+    write_shards([example], tmp_path, prefix="x")
+    assert Shards([tmp_path])[0].key == "k" * 200

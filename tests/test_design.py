@@ -50,6 +50,7 @@ LAYERS = [
         "notes",
         "networks",
         "sampling",
+        "recordings",
         "scene",
         "scene_track",
         "shipped",

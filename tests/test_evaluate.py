@@ -36,9 +36,10 @@ from mvsd.cli import main
 from mvsd.data.example import Example
 from mvsd.data.shards import Shards, write_shards
 from mvsd.data.speech import Speech
-from mvsd.errors import DataError, MvsdError, NotMeasurable
+from mvsd.errors import ConfigError, DataError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import SpeechInRooms, make_clip
 from mvsd.evaluation.evaluate import evaluate
+from mvsd.evaluation.identity import tree_identity
 from mvsd.evaluation.metrics import Metric, Scores
 from mvsd.evaluation.results import FILES, Results
 from mvsd.evaluation.settings import Settings, load_clip, open_examples
@@ -345,7 +346,7 @@ def test_a_metric_that_is_not_finite_is_a_failure(
 def test_a_damaged_clip_is_a_failure_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards([example(0), example(1, reverberant=None, rir=None), example(2)], tmp_path / "d", prefix="x")
     records = evaluate(settings(tmp_path / "d", Untouched(), GroundTruth()), tmp_path / "out")
-    assert [record.clip for record in records[::2]] == ["clip-0", "000001", "clip-2"]
+    assert [record.clip for record in records[::2]] == ["clip-0", "clip #1", "clip-2"]
     assert "no recording made in a room" in records[2].scores.failures["stft_distance"]
     assert records[4].scores.values["stft_distance"] > 0
 
@@ -717,3 +718,22 @@ def test_wrong_usage_is_one_line(
         main(["evaluate", *arguments])
     err = capsys.readouterr().err
     assert exit_.value.code and says in err and err.count("\n") == 1
+
+
+def test_what_lies_behind_a_link_is_part_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.wav").write_bytes(b"1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "reverberant").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "round").symlink_to(tmp_path / "data")
+    before = tree_identity(tmp_path / "data")
+    (tmp_path / "disk" / "a.wav").write_bytes(b"12")
+    assert tree_identity(tmp_path / "data") != before == before
+
+
+@pytest.mark.parametrize(
+    ("rt60", "drr"), [(-2, 0.4), (0, 2), (float("nan"), 2), (0.4, float("inf")), (100, 2)]
+)
+def test_a_constant_room_that_is_none(rt60: float, drr: float) -> None:
+    with pytest.raises(ConfigError, match="constant room"):
+        ConstantRoom(rt60, drr)

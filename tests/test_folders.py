@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvsd.errors import MvsdError
-from mvsd.folders import RESULTS, FolderReport, convert_folder, find_tasks, scene_for
+from mvsd.folders import RESULTS, FolderReport, Row, _Results, convert_folder, find_tasks, scene_for
 from mvsd.workers import process_pool, run_in_processes
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and links")
@@ -430,3 +430,14 @@ def test_a_worker_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def environment(name: str) -> str:
     return os.environ[name]
+
+
+def test_two_runs_into_one_folder_keep_the_rows_of_both(tmp_path: Path) -> None:
+    first, second = (_Results(tmp_path / RESULTS) for _ in range(2))
+    first.add(Row("a.wav", "converted"))
+    second.add(Row("b.wav", "converted"))
+    first.close()
+    second.close()
+    again = _Results(tmp_path / RESULTS)
+    assert set(again.rows) == {"a.wav", "b.wav"}
+    again.close()

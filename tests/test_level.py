@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mvsd.audio import load_audio, save_audio
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.files import ConversionReport, convert_file
-from mvsd.level import LEVELS, Level, LoudnessMeter, PeakMeter, k_weighting
+from mvsd.level import LEVELS, Level, LoudnessMeter, PeakMeter, k_weighting, level_meter
 
 RATE = 48_000
 
@@ -182,3 +182,10 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert report.seconds == 300
     assert peak < 16e6
+
+
+def test_there_is_no_loudness_at_a_rate_of_the_telegraph() -> None:
+    """Above half the rate the filter would not be stable."""
+    with pytest.raises(MvsdError, match="2000 Hz has no loudness"):
+        level_meter("lufs", 2000, 1)
+    level_meter("lufs", 4000, 1)

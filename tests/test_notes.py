@@ -16,7 +16,7 @@ from mvsd import audio_writer
 from mvsd.audio import AudioReader
 from mvsd.blockwise import Blockwise
 from mvsd.files import convert_file
-from mvsd.notes import Chunk, append_chunks, read_notes
+from mvsd.notes import Chunk, _chunks, append_chunks, read_notes
 
 RATE = 8000
 _NAMES = (b"Scene 1", b"mvsd", b"", b"2026-11-30", b"12:00:00")
@@ -77,8 +77,8 @@ def test_a_long_file_keeps_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     convert_file(Half(), noted(tmp_path / "take.wav"), tmp_path / "dry.wav")
     assert (tmp_path / "dry.wav").read_bytes()[:4] == b"RF64"
     assert chunks_of(tmp_path / "dry.wav") == CHUNKS
-    with AudioReader(tmp_path / "dry.wav") as reader:
-        assert (reader.num_samples, reader.notes.chunks) == (999, CHUNKS)
+    reader = AudioReader(tmp_path / "dry.wav")
+    assert (reader.num_samples, reader.notes.chunks) == (999, CHUNKS)
 
 
 def surround(path: Path, layout: str) -> Path:
@@ -139,3 +139,15 @@ def test_nothing_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, con
     for start in (b"", b"RIFF\xff\xff\xff\xffWAVE", b"RF64\xff\xff\xff\xffWAVEds64"):
         path.write_bytes(start + content)
         assert sum(len(chunk) for _, chunk in chunks_of(path)) <= len(content)
+
+
+def test_the_samples_of_a_stream_are_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WAV file from a pipe does not say where its sound ends; zeros look like empty chunks."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(9999), RATE, "PCM_16")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    place = content.index(b"data") + 4
+    content[4:8] = content[place : place + 4] = b"\xff" * 4
+    (tmp_path / "a.wav").write_bytes(content)
+    with (tmp_path / "a.wav").open("rb") as file:
+        assert [name for name, _ in _chunks(file)] == [b"fmt "]
+    assert AudioReader(tmp_path / "a.wav").num_samples == 9999

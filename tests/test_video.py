@@ -562,3 +562,71 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5e6
+
+
+def film(path: Path, codec: str, layout: str, pictures_of: str = "libx264") -> Path:
+    """A second of pictures, and of sound on loudspeakers that `layout` names."""
+    with av.open(str(path), "w") as output:
+        picture = output.add_stream(pictures_of, rate=25, width=64, height=48, pix_fmt="yuv420p")
+        sound = output.add_stream(codec, rate=RATE, layout=layout)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pictures(1)[0]), format="rgb24")
+        output.mux(picture.encode(frame))
+        to_codec = av.AudioResampler(format=sound.format.name, layout=layout, rate=RATE)
+        part = av.AudioFrame.from_ndarray(noise(RATE * sound.channels), format="flt", layout=layout)
+        part.sample_rate = RATE
+        fifo = av.AudioFifo()
+        for converted in to_codec.resample(part):
+            fifo.write(converted)
+        while (piece := fifo.read(sound.codec_context.frame_size or 1024)) is not None:
+            output.mux(sound.encode(piece))
+        for stream in (picture, sound):
+            output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm", ".mov"])
+def test_a_film_with_speakers_at_the_side_goes_into_every_container(tmp_path: Path, suffix: str) -> None:
+    """As AC-3 has it; Opus and ALAC know one place of these speakers only."""
+    pictures_of = "libvpx-vp9" if suffix == ".webm" else "libx264"
+    source = film(tmp_path / "in.mkv", "ac3", "5.1(side)", pictures_of)
+    convert_video(Gain(1.0), source, tmp_path / f"out{suffix}", watch=False)
+    before, after = heard(source, RATE), heard(tmp_path / f"out{suffix}", RATE)
+    assert len(after) == 6
+    for channel in (0, 1, 2, 4, 5):  # the fourth has only lows
+        assert abs(delay(before[channel], after[channel])) < 48
+
+
+def test_a_dark_video_is_dereverberated_and_has_no_room_to_be_put_into(tmp_path: Path) -> None:
+    dark = [np.full((48, 64, 3), 12, np.uint8)] * 25
+    source = make_video(tmp_path / "in.mp4", MP4, dark, None, [(0, noise(RATE))])
+    with pytest.raises(VideoFileError, match="no frame of it shows anything"):
+        convert_video(Gain(), source, tmp_path / "out.mp4")
+    converter = Gain()
+    convert_video(converter, source, tmp_path / "out.mp4", needs_scene=False)
+    assert converter.scenes == [None]
+
+
+@pytest.mark.parametrize("pictures_of", ["libx264", "mpeg4"])
+def test_of_a_film_m4a_holds_the_sound_alone(tmp_path: Path, pictures_of: str) -> None:
+    source = make_video(
+        tmp_path / "in.mkv", Kind(".mkv", pictures_of, "aac"), pictures(9), None, [(0, noise(9000))]
+    )
+    convert_video(Gain(), source, tmp_path / "out.m4a")
+    with av.open(str(tmp_path / "out.m4a")) as file:
+        assert [stream.type for stream in file.streams] == ["audio"]
+
+
+def test_what_is_advised_works(tmp_path: Path) -> None:
+    save_audio(tmp_path / "in.wav", np.full((7, 999), 0.1), RATE)
+    with pytest.raises(VideoFileError, match="use .wav"):
+        convert_video(Gain(), tmp_path / "in.wav", tmp_path / "out.m4a")
+    convert_file(Gain(), tmp_path / "in.wav", tmp_path / "out.wav")
+
+
+def test_one_file_is_read_in_one_way(tmp_path: Path) -> None:
+    """Sound that starts late is late in Python too."""
+    source = make_video(tmp_path / "in.mp4", MP4, pictures(25), None, [(0.5, noise(RATE // 2))])
+    convert_file(Gain(1.0), source, tmp_path / "out.wav")
+    whole, rate = load_audio(source)
+    np.testing.assert_allclose(whole, load_audio(tmp_path / "out.wav")[0], atol=1e-6)
+    assert rate == RATE and whole.shape[1] > 0.99 * RATE and np.abs(whole[:, : RATE // 4]).max() < 0.02

@@ -190,7 +190,8 @@ def dereverb(
     drawn = _load("dereverberator", model, device, num_shifts=shifts)
     tell_depth(depth, drawn)
     converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
-    _convert(converter, source, out, room, seed=seed, steps=steps, level=level, check=check, force=force)
+    options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "check": check, "force": force}
+    _convert(converter, source, out, room, needs_scene=False, **options)
 
 
 def transfer(
@@ -379,6 +380,7 @@ def _convert(
     steps: int | None,
     level: Keep,
     tail: float = 0.0,
+    needs_scene: bool = True,
     check: bool,
     force: bool,
 ) -> None:
@@ -388,6 +390,6 @@ def _convert(
     found = Check()
     around = partial(Checked, check=found) if check else None
     options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "force": force}
-    convert(converter, source, out, scene, around=around, tail=tail, **options)
+    convert(converter, source, out, scene, around=around, tail=tail, needs_scene=needs_scene, **options)
     for warning in found.warnings() if check else ():
         typer.echo(f"warning: {out}: {warning}", err=True)

@@ -84,8 +84,13 @@ def convert(
     force: Force = False,
 ) -> None:
     """Turn a benchmark, or a folder of your own, into shards to train on and to evaluate with."""
+    from mvsd.data.remote import is_url
     from mvsd.data.shards import write_shards
 
+    if not is_url(data) and out.resolve() in (Path(data).resolve(), Path(data, split).resolve()):
+        raise typer.BadParameter(
+            "--out is where DATA is, whose shards it would replace; choose another folder"
+        )
     with progress_bar("looking for the speaker") as progress:
         examples = _open(data, split, protocol, limit, in_view, dereverberator, seed, device, progress)
     with progress_bar("converting") as progress:

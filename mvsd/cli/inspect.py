@@ -21,7 +21,7 @@ from mvsd.cli.options import (
     progress_bar,
     tell_depth,
 )
-from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, PhotoError
+from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, PhotoError, VideoFileError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ def _open(file: Path, kind: Kind, depth: Path | None) -> tuple[Scene | None, tup
         return Scene.open(file, depth), None
     try:
         return None, _load_sound(file)
-    except AudioFileError as no_sound:
+    except (AudioFileError, VideoFileError) as no_sound:
         if kind is not Kind.auto:
             raise
         try:
@@ -159,18 +159,18 @@ def _load_sound(file: Path) -> tuple[np.ndarray, int]:
     """The loudest channel of the first ten minutes."""
     import numpy as np
 
-    from mvsd.audio import AudioReader
     from mvsd.inspection import loudest_channel
+    from mvsd.soundtrack import open_sound
 
     blocks, num_left = list[np.ndarray](), 0
-    with AudioReader(file) as reader:
-        num_left = _MAX_SECONDS * reader.sample_rate
-        for block in reader.blocks():
-            blocks.append(block[:, :num_left])
-            num_left -= blocks[-1].shape[1]
-            if num_left == 0:
-                break
-        return loudest_channel(blocks or [np.zeros((1, 0), np.float32)]), reader.sample_rate
+    reader = open_sound(file)
+    num_left = _MAX_SECONDS * reader.sample_rate
+    for block in reader.blocks():
+        blocks.append(block[:, :num_left])
+        num_left -= blocks[-1].shape[1]
+        if num_left == 0:
+            break
+    return loudest_channel(blocks or [np.zeros((1, 0), np.float32)]), reader.sample_rate
 
 
 def _inspect_sound(waveform: np.ndarray, sample_rate: int, kind: Kind) -> tuple[Report, np.ndarray]:

@@ -38,8 +38,8 @@ def require_usable(source: Path, out: Path, response: Path | None, force: bool) 
     if is_container(out):
         check_video(source, out, force=force)
     else:
-        with open_sound(source) as reader:
-            AudioWriter(out, reader.sample_rate, reader.channels, force=force)
+        reader = open_sound(source)
+        AudioWriter(out, reader.sample_rate, reader.channels, force=force)
     if response is not None:
         AudioWriter(response, 16_000, 1, force=force)
 
@@ -66,6 +66,7 @@ def convert(
     level: Level = "keep",
     tail: float = 0.0,
     force: bool,
+    needs_scene: bool = True,
     around: Around | None = None,
 ) -> None:
     """Convert a sound file or a video and say what was done; without a scene, a video shows its own."""
@@ -79,6 +80,7 @@ def convert(
             source,
             out,
             scene,
+            needs_scene=needs_scene,
             around=around,
             seed=seed,
             steps=steps,

@@ -24,13 +24,13 @@ from mvsd.audio import load_audio, resample
 from mvsd.data.example import Example, Examples
 from mvsd.data.protocols import SAMPLE_RATE
 from mvsd.errors import DataError, NotMeasurable
+from mvsd.recordings import RECORDINGS
 from mvsd.scene import PHOTO_SUFFIXES, Scene
 
-_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aiff", ".aif", ".webm")
 SUFFIXES = {
-    "anechoic": _SOUNDS,
-    "reverberant": _SOUNDS,
-    "rir": _SOUNDS,
+    "anechoic": RECORDINGS,
+    "reverberant": RECORDINGS,
+    "rir": RECORDINGS,
     "image": PHOTO_SUFFIXES,
     "depth": (".png", ".npy"),
     "transcript": (".txt",),

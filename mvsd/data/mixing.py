@@ -19,6 +19,7 @@ from mvsd.data.scenes import SceneConfig, Scenes
 from mvsd.data.shards import Shards
 from mvsd.data.speech import SAMPLE_RATE, Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError
+from mvsd.recordings import files_below
 from mvsd.scene import PHOTO_SUFFIXES, Scene
 
 _UNTRAINED = 2**62  # a batch number that no run reaches
@@ -265,7 +266,9 @@ def open_mixer(config: DataConfig, *, seed: int = 0, paired_batches: int = 0) ->
     photos: Iterable[Scene] | None = None
     if config.photos:
         files = sorted(
-            path for path in Path(config.photos).rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES
+            path
+            for path in files_below(Path(config.photos))
+            if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
         )
         if not files:
             raise DataError(f"no photos in {config.photos}; wanted are {', '.join(PHOTO_SUFFIXES)} files")

@@ -176,6 +176,8 @@ def local_path(path: str | Path) -> Path:
     if not is_url(path):
         return Path(path)
     url = str(path)
+    if urlsplit(url).path.endswith("/"):
+        raise DataError(f"{url} is the address of a folder; give that of a .tar shard, or of a range of them")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", urlsplit(url).path.rsplit("/", 1)[-1])[-100:]
     folder = Path(os.environ.get("MVSD_CACHE") or Path.home() / ".cache" / "mvsd") / "shards"
     copy = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"

@@ -106,7 +106,7 @@ def _write_shard(examples: Iterable[Example], path: Path) -> None:
 def _whole_tar(path: Path) -> Iterator[tarfile.TarFile]:
     with (
         whole_file(path, DataError) as temporary,
-        tarfile.open(temporary, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        tarfile.open(temporary, mode="w", format=tarfile.GNU_FORMAT) as tar,
     ):
         yield tar
 
@@ -212,7 +212,17 @@ def _shards_of(root: str | Path) -> list[str] | list[Path]:
 
 
 def _index_shard(path: str | Path) -> list[_Entry]:
-    entries, copy = dict[str, _Entry](), local_path(path)
+    copy = local_path(path)
+    try:
+        return _index_copy(path, copy)
+    except DataError:
+        if is_url(path):  # what was fetched is no shard: the next time it may be
+            copy.unlink(missing_ok=True)
+        raise
+
+
+def _index_copy(path: str | Path, copy: Path) -> list[_Entry]:
+    entries = dict[str, _Entry]()
     try:
         with tarfile.open(copy, "r:") as tar:
             for info in tar:

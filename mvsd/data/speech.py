@@ -15,6 +15,7 @@ from scipy import fft
 
 from mvsd.audio import load_audio, resample
 from mvsd.errors import AudioFileError, DataError
+from mvsd.recordings import files_below
 from mvsd.whole_file import whole_file
 
 SAMPLE_RATE = 16_000
@@ -128,8 +129,8 @@ class Speech:
 
 
 def _find_files(folder: Path, holdout: Sequence[str], only_holdout: bool) -> list[str]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    relative = sorted(path.relative_to(folder).as_posix() for path in files)
+    files = (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
+    relative = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
     return [path for path in relative if any(fnmatchcase(path, glob) for glob in holdout) == only_holdout]
 
 

@@ -23,10 +23,11 @@ import numpy as np
 
 from mvsd.errors import MissingExtraError, ModelFileError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip, Waveform
+from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import System, UnusableError, file_digest, tree_identity
+from mvsd.evaluation.systems import System, UnusableError
 from mvsd.evaluation.table import Record
 from mvsd.shipped import shipped_weights
 
@@ -100,7 +101,7 @@ def _evaluate_clip(index: int, settings: Settings, folders: Sequence[Path]) -> l
     for system, folder in zip(settings.systems, folders, strict=True):
         found = _read_record(folder, index)
         if found is None:
-            key = f"{index:06d}" if clip is None else clip.key
+            key = f"clip #{index}" if clip is None else clip.key  # which no key is
             found = []
             for condition in system.conditions:
                 estimate = reason if clip is None else _estimate(system, clip, condition)

@@ -25,15 +25,16 @@ from mvsd.evaluation.metrics import Metric, Scores, Task
 from mvsd.evaluation.parallel import computed
 from mvsd.evaluation.results import Results
 from mvsd.evaluation.settings import Settings, load_clip, open_examples
-from mvsd.evaluation.systems import WRONG, GroundTruth, System
+from mvsd.evaluation.systems import WRONG, GroundTruth
 from mvsd.evaluation.table import Grid
-from mvsd.evaluation.votes import ListeningTest, Row, make_test
+from mvsd.evaluation.votes import ListeningTest, Row, make_test, our_row
 from mvsd.responses import describe_response
 from mvsd.scene import Scene
 
 Draw = Callable[[Mapping[Path, Waveform], int], None]
 
 LISTENING = "listening-test"  # subfolder, complete in itself: it can be handed out without the page
+_PARTS = {"index.html", "page.css", "page.js", "scenes", LISTENING, ".DS_Store"}
 _LEVELLED = "levelled"  # subfolder with all sounds at one level, while the site is made
 QUESTIONS: dict[Task, str] = {
     "reverberation": "Which one sounds as if recorded in this room?",
@@ -137,6 +138,8 @@ def require_free(folder: Path) -> None:
         raise OutputExistsError(f"{folder} is a file; give a folder for the page")
     if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
         raise OutputExistsError(f"{folder} holds something other than a page; choose another folder")
+    if folder.exists() and (others := sorted({path.name for path in folder.iterdir()} - _PARTS)):
+        raise OutputExistsError(f"{folder} holds {others[0]}, which is no part of a page; move it first")
 
 
 # ---------------------------------------------------------------------------------------- one scene
@@ -347,8 +350,8 @@ def _levelled(
 def _listening_test(
     settings: Settings, levelled: Mapping[tuple[str, Row], tuple[Path, str]]
 ) -> ListeningTest:
-    """The first system that is no reference, as it sees the right photo, against all others that sound different."""
-    ours = our_row(settings.systems)
+    """Our row against all others that sound different."""
+    ours = our_row(settings.systems, {row for _, row in levelled})
     rows = dict[str, list[Row]]()
     for (clip, row), (_, digest) in levelled.items():
         if row == ours or digest != levelled.get((clip, ours), (None, ""))[1]:
@@ -356,13 +359,6 @@ def _listening_test(
     test = make_test(settings.task, settings.seed, rows, ours)
     digests = "".join(levelled[trial.clip, row][1] for trial in test.trials for row in trial.rows)
     return replace(test, content=hashlib.sha256(digests.encode()).hexdigest())
-
-
-def our_row(systems: Sequence[System]) -> Row:
-    """The row that the others are compared with: the first that sees photos, else the last."""
-    looking = [system for system in systems if len(system.conditions) > 1]
-    system = looking[0] if looking else systems[-1]
-    return system.name, system.conditions[0]
 
 
 def _has_trials(settings: Settings, block: SceneBlock) -> bool:

@@ -14,7 +14,7 @@ from mvsd.data.datasets import open_dataset, recognise
 from mvsd.data.example import Example
 from mvsd.data.protocols import ProtocolName
 from mvsd.data.speech import Speech
-from mvsd.errors import AudioFileError, DataError, MvsdError, PhotoError
+from mvsd.errors import AudioFileError, DataError, MvsdError, PhotoError, VideoFileError
 from mvsd.evaluation.clips import Clip, SpeechInRooms, make_clip
 from mvsd.evaluation.metrics import Metric, Task, choose, speaker_embedding
 from mvsd.evaluation.systems import SHIPPED_FOR, System, open_converter
@@ -142,7 +142,7 @@ def load_clip(settings: Settings, index: int) -> Clip:
     """Clip `index`; raises DataError where the example cannot be used."""
     try:
         return make_clip(open_examples(settings), index, settings.task, settings.seed)
-    except (AudioFileError, PhotoError) as error:
+    except (AudioFileError, PhotoError, VideoFileError) as error:
         raise DataError(str(error)) from error
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import json
+import math
 import re
 import sys
 from collections.abc import Hashable, Sequence
@@ -20,10 +19,12 @@ from numpy.typing import NDArray
 from mvsd.acoustics import convolve, decay_time, drr_db, fit_response
 from mvsd.audio import load_audio, resample
 from mvsd.data.example import Example
-from mvsd.errors import DataError, MissingExtraError, MvsdError, NotMeasurable
+from mvsd.errors import ConfigError, DataError, MissingExtraError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip
+from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Task
 from mvsd.hub import find_model
+from mvsd.recordings import RECORDINGS
 from mvsd.shipped import SHIPPED, shipped_weights
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ PUBLISHED_ROOM = (
     0.4,
     2.0,
 )  # s and dB of the constant reverberator of Chen et al., CVPR 2022, on unseen rooms
-_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+_LONGEST_ROOM = 30.0  # s
 _SLACK = 0.05  # seconds by which a processed file may be longer or shorter: vocoders work in frames
 _MAX_EXAMPLES = 200  # on which the constant room is chosen
 
@@ -136,6 +137,13 @@ class ConstantRoom:
     rt60: float
     drr_db: float
     conditions: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.rt60 <= _LONGEST_ROOM and math.isfinite(self.drr_db)):
+            came = f"RT60 {self.rt60:g} s and DRR {self.drr_db:g} dB"
+            raise ConfigError(
+                f"a constant room of {came}; wanted are more than 0 to {_LONGEST_ROOM:g} s, then dB"
+            )
 
     @property
     def name(self) -> str:
@@ -256,10 +264,10 @@ class Processed:
         """The file of the clip, as mono at the clip's rate; an end that differs by up to 50 ms is cut or zero."""
         folder = Path(self.folder) / condition.replace(" ", "-")
         names = [clip.key, str(clip.metadata.get("name", clip.key))]
-        paths = [folder / f"{name}{suffix}" for name in names if "/" not in name for suffix in _SOUNDS]
+        paths = [folder / f"{name}{suffix}" for name in names if "/" not in name for suffix in RECORDINGS]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise NotMeasurable(f"no file {clip.key}.wav (or {', '.join(_SOUNDS[1:])}) in {folder}")
+            raise NotMeasurable(f"no file {clip.key}.wav (or .flac, .mp3, ...) in {folder}")
         waveform, rate = load_audio(path)
         mono = resample(waveform.mean(axis=0, dtype=np.float32), rate, clip.sample_rate)
         surplus = len(mono) - len(clip.source)
@@ -319,25 +327,6 @@ def choose_room(examples: Sequence[Example]) -> tuple[float, float]:
             "no response of the development set can be measured; give --constant RT60 DRR instead"
         )
     return float(np.median(times)), float(np.median(ratios))
-
-
-def tree_identity(path: Path, without: Path | None = None) -> str:
-    """A digest of names, sizes and times of a file, or of all files of a folder but hidden ones and those `without`."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    if without is not None and without.resolve() != path.resolve():
-        files = [file for file in files if not file.resolve().is_relative_to(without.resolve())]
-    facts = []
-    for file in files:
-        name = file.name if file == path else file.relative_to(path).as_posix()
-        if not any(part.startswith(".") for part in Path(name).parts):
-            status = file.stat()
-            facts.append((name, status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Of a file's content; "" where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 @lru_cache(maxsize=16)

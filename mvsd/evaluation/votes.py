@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from scipy import stats
 from mvsd.errors import DataError
 from mvsd.evaluation.metrics import Task
 from mvsd.evaluation.parallel import write_whole
+from mvsd.evaluation.systems import RIGHT, ConstantRoom, Reference, System
 from mvsd.evaluation.table import Grid
 
 KEY_FILE, _OLD_KEY_FILE = "listening-test.json", "listening-test-{}.json"
@@ -89,6 +90,17 @@ class ListeningTest:
             return cls(record["task"], record["seed"], ours, trials, content)
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"{path} is damaged ({error!r}); make the page again") from error
+
+
+def our_row(systems: Sequence[System], heard: Collection[Row] = ()) -> Row:
+    """The row that the others are compared with: the first system that is no reference, as it sees the right photo.
+
+    Of those that see none it is the first, and of its rows the first that is among those `heard`.
+    """
+    own = [system for system in systems if not isinstance(system, Reference | ConstantRoom)] or list(systems)
+    own.sort(key=lambda system: RIGHT not in system.conditions)
+    rows = [(system.name, condition) for system in own for condition in system.conditions]
+    return next((row for row in rows if row in heard), rows[0])
 
 
 def make_test(task: Task, seed: int, clips: Mapping[str, Sequence[Row]], ours: Row) -> ListeningTest:

@@ -174,25 +174,25 @@ class Conversion:
 
 def describe_source(path: Path, limits: Limits) -> str:
     """What was uploaded, in one line. Raises MvsdError for what cannot be converted, or is too long for the page."""
-    with open_sound(path) as sound:
-        seconds = _seconds(sound, limits.seconds)
-        if seconds > limits.seconds:
-            raise MvsdError(
-                f"{path.name} is longer than the {limits.seconds:g} s that this page takes;"
-                " the command line takes any length"
-            )
-        if seconds * sound.sample_rate * sound.channels > _MAX_VALUES:
-            raise MvsdError(
-                f"{path.name} ({_format(sound.sample_rate, sound.channels)}) is too much for this page;"
-                " the command line takes it"
-            )
-        if sound.channels > _MAX_CHANNELS:
-            raise MvsdError(
-                f"{path.name} has {sound.channels} channels; this page takes {_MAX_CHANNELS},"
-                " the command line any number"
-            )
-        what = "video, " if has_pictures(path) else ""
-        return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
+    sound = open_sound(path)
+    seconds = _seconds(sound, limits.seconds)
+    if seconds > limits.seconds:
+        raise MvsdError(
+            f"{path.name} is longer than the {limits.seconds:g} s that this page takes;"
+            " the command line takes any length"
+        )
+    if seconds * sound.sample_rate * sound.channels > _MAX_VALUES:
+        raise MvsdError(
+            f"{path.name} ({_format(sound.sample_rate, sound.channels)}) is too much for this page;"
+            " the command line takes it"
+        )
+    if sound.channels > _MAX_CHANNELS:
+        raise MvsdError(
+            f"{path.name} has {sound.channels} channels; this page takes {_MAX_CHANNELS},"
+            " the command line any number"
+        )
+    what = "video, " if has_pictures(path) else ""
+    return f"{what}{seconds:.1f} s, {_format(sound.sample_rate, sound.channels)}"
 
 
 def _seconds(sound: AudioReader | Soundtrack, most: float) -> float:
@@ -237,6 +237,7 @@ def convert(
         settings.source,
         output,
         scene,
+        needs_scene=settings.task != "dereverb",
         seed=settings.seed,
         steps=settings.steps,
         level=settings.level,

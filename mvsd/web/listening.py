@@ -110,17 +110,16 @@ def file_url(path: Path) -> str:
 
 
 def _rate(path: Path) -> int:
-    with open_sound(path) as sound:
-        return sound.sample_rate
+    return open_sound(path).sample_rate
 
 
 def _load(path: Path, rate: int) -> Waveform:
     """A sound as it is listened to: (C, T), C at most 2."""
-    with open_sound(path) as sound:
-        channels = sound.channels if sound.channels <= 2 else 1
-        blocks = (block if channels == len(block) else block.mean(axis=0)[None] for block in sound.blocks())
-        low: Any = resample_blocks(blocks, sound.sample_rate, rate, channels)
-        return np.concatenate(list(low), axis=1)
+    sound = open_sound(path)
+    channels = sound.channels if sound.channels <= 2 else 1
+    blocks = (block if channels == len(block) else block.mean(axis=0)[None] for block in sound.blocks())
+    low: Any = resample_blocks(blocks, sound.sample_rate, rate, channels)
+    return np.concatenate(list(low), axis=1)
 
 
 def _loudness_change_db(source: Waveform, estimate: Waveform, rate: int) -> float | None:
