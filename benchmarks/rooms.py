@@ -26,8 +26,9 @@ from mvsd.simulation.sound import AIR_ABSORPTION, SAMPLE_RATE, simulate_response
 def report_rays(population: str, num_rooms: int, num_rays: int) -> str:
     """A line on rooms of a population."""
     decays, ratios = [], []
+    family = "validation" if population == "mixed" else f"validation-{population}"
     for index in range(num_rooms):
-        room = sample_room(room_seed(0, "validation", index), population=population)
+        room = sample_room(room_seed(0, family, index), population=population)
         responses = [simulate_response(room, seed=seed) for seed in (1, 2)]
         responses.append(simulate_response(room, seed=3, num_rays=num_rays))
         try:

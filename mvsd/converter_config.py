@@ -30,7 +30,7 @@ class ConverterConfig:
     to the energy envelope that the scene predicts, `low_gain_db` a gain on what was drawn below 1 kHz, whose energy is
     given to the whole, and `evens_early` takes the colour from the early reflections that were drawn
     (`mvsd.coloration`): what chance decided shall not colour a voice. With `averages_views` that envelope is the mean
-    over the turns of a panorama (`Scene.views`): it begins nowhere.
+    over a photo and its mirror image, of a panorama over eight turns of both (`Scene.views`): it begins nowhere.
     `refiner` is a second U-Net, on finer cells, which corrects what the first makes (`Denoiser`), or None.
     """
 

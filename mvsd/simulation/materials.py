@@ -2,7 +2,7 @@
 
 Absorption coefficients are the published ones of M. Vorlaender, "Auralization" (2008), appendix, as shipped with
 pyroomacoustics (``Material.table_key`` names the row; a missing 8 kHz value repeats the 4 kHz one). Rows without
-a key are our estimates for things the table lacks. Scattering grows with frequency around a mid-band value, as in
+a key are our estimates for things the table lacks, or, of chairs, half of a row. Scattering grows with frequency around a mid-band value, as in
 the guidelines that room acoustic programs give (smooth walls about 0.1, furniture 0.3 to 0.6).
 """
 

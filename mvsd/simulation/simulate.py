@@ -50,7 +50,7 @@ def simulate_rooms(
     """Write ``num_rooms`` simulated rooms to ``folder`` as shards of 250; rooms that are there already are kept.
 
     A room depends only on (seed, split, population, its index) and ``REVISION``: not on ``jobs``; no two splits or
-    populations share one.
+    populations share one (unless a split is named like another with its population, as test-homes).
 
     Args:
         jobs: processes; by default one per core.
