@@ -3,13 +3,15 @@
     python benchmarks/photo.py --rooms data/rooms/unpaired data/rooms/unpaired-homes
     python benchmarks/photo.py --rooms data/rooms/validation --model reverberator runs/NAME/reverberator.safetensors
     python benchmarks/photo.py --rooms data/rooms/validation-homes --looks
+    python benchmarks/photo.py --rooms data/rooms/validation --views
     python benchmarks/photo.py --rooms PHOTOGRAPHED --again PHOTOGRAPHED-WITH-OTHER-SEEDS
 
 Root mean square in dB over octave bands and spans of time (`mvsd.networks.envelope`), with the right photo, with none
 and with another room's; `mean` is the error of expecting the same of every room. The reflections' own randomness is in
 all of them. With --again, rooms simulated again for the same photos (`mvsd simulate --photos ... --seed N`): what of
 the error no photo can tell, because talkers and what a photo does not show differ from one to the other. With --looks,
-what other cameras, renderers and files make of the same pictures: the room is the same, so the error should be.
+what other cameras, renderers and files make of the same pictures: the room is the same, so the error should be. With
+--views, the right photo as it is, in the mirror too, and from all sides (`Scene.views`), as the reverberator is used.
 """
 
 from __future__ import annotations
@@ -114,6 +116,26 @@ def error_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene | 
     return 20 * float(torch.cat(squares).mean().sqrt())
 
 
+def sides(scene: Scene) -> list[Scene]:
+    """A photo and its mirror image, of a panorama eight turns of both."""
+    width = scene.image.shape[1]
+    turns = [np.roll(scene.image, turn * width // 8, axis=1) for turn in range(8 if scene.is_panorama else 1)]
+    return [Scene(np.ascontiguousarray(image)) for turn in turns for image in (turn, turn[:, ::-1])]
+
+
+def seen_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene], num_views: int) -> float:
+    """`error_db` of the mean of what a model expects, shown the first `num_views` sides of a scene."""
+    assert converter.envelope is not None
+    late = rirs.clone()
+    late[:, 0] -= 1
+    squares = []
+    for scene, response in zip(scenes, late, strict=True):
+        expected = converter.envelope(converter.tokens(sides(scene)[:num_views])).mean(0)
+        measured = converter.envelope.measure(converter.spectrogram.encode(response[None]))[0]
+        squares.append((expected - measured).square().mean())
+    return 20 * float(torch.stack(squares).mean().sqrt())
+
+
 def spread_db(converter: Converter, rirs: torch.Tensor) -> float:
     """The same of expecting of every room what is the mean of all."""
     assert converter.envelope is not None
@@ -127,7 +149,7 @@ def spread_db(converter: Converter, rirs: torch.Tensor) -> float:
     return 20 * float((known - known.mean(0)).square().mean().sqrt())
 
 
-def report(folder: str, name: str, looks: bool) -> str:
+def report(folder: str, name: str, looks: bool, views: bool) -> str:
     """A line for a model on some rooms: with which photo, or with which look of the right one."""
     rooms, converter = Shards([folder]), load(name)
     examples = [rooms.load(index, ("scene", "rir")) for index in range(len(rooms))]
@@ -139,6 +161,9 @@ def report(folder: str, name: str, looks: bool) -> str:
             label: error_db(converter, rirs, [Scene(look(scene.image)) for scene in right])
             for label, look in LOOKS.items()
         }
+    elif views:
+        numbers = {"as it is": 1, "mirrored": 2, "all sides": 16}
+        errors = {label: seen_db(converter, rirs, right, number) for label, number in numbers.items()}
     else:
         half = len(right) // 2
         errors = {
@@ -159,6 +184,7 @@ def main() -> None:
     parser.add_argument("--rooms", nargs="+", required=True)
     parser.add_argument("--model", nargs="+", default=["reverberator"])
     parser.add_argument("--looks", action="store_true", help="what other cameras make of the same pictures")
+    parser.add_argument("--views", action="store_true", help="the right photo from one side, and from all")
     parser.add_argument("--again", nargs="+", help="the same photos, simulated with other seeds")
     options = parser.parse_args()
     if options.again:
@@ -167,7 +193,7 @@ def main() -> None:
         return
     for folder, name in product(options.rooms, options.model):
         with torch.inference_mode():
-            print(report(folder, name, options.looks), flush=True)
+            print(report(folder, name, options.looks, options.views), flush=True)
 
 
 if __name__ == "__main__":
