@@ -2,8 +2,9 @@
 
 Absorption coefficients are the published ones of M. Vorlaender, "Auralization" (2008), appendix, as shipped with
 pyroomacoustics (``Material.table_key`` names the row; a missing 8 kHz value repeats the 4 kHz one). Rows without
-a key are our estimates for things the table lacks, or, of chairs, half of a row. Scattering grows with frequency around a mid-band value, as in
-the guidelines that room acoustic programs give (smooth walls about 0.1, furniture 0.3 to 0.6).
+a key are our estimates for things the table lacks, or, of chairs, half of a row. Scattering grows with frequency
+around a mid-band value, as in the guidelines that room acoustic programs give (smooth walls about 0.1, furniture 0.3
+to 0.6).
 """
 
 from __future__ import annotations
