@@ -134,6 +134,16 @@ def test_what_has_changed_is_not_kept(tree: Path, change: Callable[[Path], objec
     ).read_text()
 
 
+def test_the_refusal_says_what_has_changed(tree: Path) -> None:
+    convert_folder(Upper(), tree / "in", tree / "out", settings="loud")
+    (tree / "in/b.wav").write_text("recorded again")
+    report = convert_folder(Upper(), tree / "in", tree / "out", settings="loud")
+    (refused,) = [row.message for row in report.rows if row.status == "failed"]
+    assert "is not from this recording and photo as they are now" in refused
+    report = convert_folder(Upper(), tree / "in", tree / "out", settings="soft")
+    assert all("is not from these settings" in row.message for row in report.rows)
+
+
 def test_what_changes_while_it_is_converted_is_not_kept(tree: Path) -> None:
     def upper(source: Path, output: Path, scene: Path | None) -> str:
         output.write_text(source.read_text().upper())

@@ -431,7 +431,7 @@ def answer(page: Any, choose: str) -> None:
     assert page.inner_text("#count") == number
     for key in "12":
         page.keyboard.press(key)
-        page.wait_for_function(f"!document.getElementById('sound-{'ab'[int(key) - 1]}').paused")
+        page.wait_for_function(f"document.getElementById('sound-{'ab'[int(key) - 1]}').dataset.heard")
     page.wait_for_function("!document.getElementById('choose-a').disabled")
     page.keyboard.press(choose)
 
