@@ -84,16 +84,21 @@ def response(example: Example, converter: Converter) -> torch.Tensor:
     return functional.pad(rir, (0, converter.config.num_samples - len(rir)))
 
 
+def measured(converter: Converter, rirs: torch.Tensor) -> torch.Tensor:
+    """The envelopes of responses (N, R)."""
+    assert converter.envelope is not None
+    late = rirs.clone()
+    late[:, 0] -= 1
+    return converter.envelope.measure(converter.spectrogram.encode(late))
+
+
 def envelopes(folder: str, converter: Converter) -> dict[bytes, torch.Tensor]:
     """The envelope of each room's response, by its picture."""
-    measured = {}
+    found = {}
     for example in Shards([folder]):
-        assert example.scene is not None and converter.envelope is not None
-        late = response(example, converter)[None].clone()
-        late[:, 0] -= 1
-        spectrogram = converter.spectrogram.encode(late)
-        measured[example.scene.image.tobytes()] = converter.envelope.measure(spectrogram)[0]
-    return measured
+        assert example.scene is not None
+        found[example.scene.image.tobytes()] = measured(converter, response(example, converter)[None])[0]
+    return found
 
 
 def report_again(folders: list[str], name: str) -> str:
@@ -126,26 +131,17 @@ def sides(scene: Scene) -> list[Scene]:
 def seen_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene], num_views: int) -> float:
     """`error_db` of the mean of what a model expects, shown the first `num_views` sides of a scene."""
     assert converter.envelope is not None
-    late = rirs.clone()
-    late[:, 0] -= 1
     squares = []
-    for scene, response in zip(scenes, late, strict=True):
+    for scene, rir in zip(scenes, rirs, strict=True):
         expected = converter.envelope(converter.tokens(sides(scene)[:num_views])).mean(0)
-        measured = converter.envelope.measure(converter.spectrogram.encode(response[None]))[0]
-        squares.append((expected - measured).square().mean())
+        squares.append((expected - measured(converter, rir[None])[0]).square().mean())
     return 20 * float(torch.stack(squares).mean().sqrt())
 
 
 def spread_db(converter: Converter, rirs: torch.Tensor) -> float:
     """The same of expecting of every room what is the mean of all."""
-    assert converter.envelope is not None
-    late = rirs.clone()
-    late[:, 0] -= 1
-    measured = [
-        converter.envelope.measure(converter.spectrogram.encode(late[start : start + ROWS]))
-        for start in range(0, len(late), ROWS)
-    ]
-    known = torch.cat(measured)
+    starts = range(0, len(rirs), ROWS)
+    known = torch.cat([measured(converter, rirs[start : start + ROWS]) for start in starts])
     return 20 * float((known - known.mean(0)).square().mean().sqrt())
 
 

@@ -19,14 +19,14 @@ from mvsd.errors import NotMeasurable
 from mvsd.simulation.materials import BANDS_HZ, MATERIALS
 from mvsd.simulation.photographed import find_photographed, open_photographed, photographed_room
 from mvsd.simulation.rooms import Room, sample_room
-from mvsd.simulation.simulate import room_seed
+from mvsd.simulation.simulate import family_of, room_seed
 from mvsd.simulation.sound import AIR_ABSORPTION, SAMPLE_RATE, simulate_response
 
 
 def report_rays(population: str, num_rooms: int, num_rays: int) -> str:
     """A line on rooms of a population."""
     decays, ratios = [], []
-    family = "validation" if population == "mixed" else f"validation-{population}"
+    family = family_of("validation", population)
     for index in range(num_rooms):
         room = sample_room(room_seed(0, family, index), population=population)
         responses = [simulate_response(room, seed=seed) for seed in (1, 2)]

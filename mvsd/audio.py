@@ -138,9 +138,8 @@ class AudioReader:
         num_read = 0
         order = from_ogg(self.channels) if self.container == "OGG" else np.arange(self.channels)
         try:
-            with soundfile.SoundFile(
-                self.path
-            ) as file:  # opened anew: in GSM and G.72x libsndfile cannot go back
+            # Opened anew: in GSM and G.72x libsndfile cannot go back.
+            with soundfile.SoundFile(self.path) as file:
                 while len(block := file.read(size, dtype="float32", always_2d=True)):
                     num_read += len(block)
                     yield np.ascontiguousarray(block.T[order])

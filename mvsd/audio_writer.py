@@ -176,7 +176,8 @@ class AudioWriter:
     def _convert(self, temporary: Path, gain: float) -> None:
         """Spool -> `temporary` in the final format."""
         container = self._sized_container()
-        has_speakers = container in ("WAV", "RF64") and self.notes.speakers.bit_count() == self.channels
+        is_wave = container in ("WAV", "RF64")
+        has_speakers = is_wave and self.notes.speakers.bit_count() == self.channels
         if has_speakers and container == "WAV":
             container = "WAVEX"
         num_frames = max(1, _BLOCK_VALUES // self.channels)
@@ -200,7 +201,7 @@ class AudioWriter:
             )
         if has_speakers:
             write_speakers(temporary, self.notes.speakers)
-        if self.notes.chunks and container in ("WAV", "WAVEX", "RF64"):
+        if self.notes.chunks and is_wave:
             append_chunks(temporary, self.notes.chunks)
 
     def _sized_container(self) -> str:

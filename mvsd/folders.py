@@ -274,9 +274,8 @@ class _Results:
 
     def close(self) -> None:
         self._file.close()
-        rows = {
-            row.file: row for row in _read(self.path)
-        } | self._own  # another run may have written meanwhile
+        # Another run may have written meanwhile.
+        rows = {row.file: row for row in _read(self.path)} | self._own
         self._write(rows[name] for name in sorted(rows))
 
     def _write(self, rows: Iterable[Row]) -> None:

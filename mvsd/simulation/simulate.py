@@ -73,7 +73,7 @@ def simulate_rooms(
     make = partial(
         simulate_room, seed=seed, split=split, population=population, image_scale=image_scale
     )  # fmt: skip
-    name = f"{_family(split, population)}-{seed}" + (f"-x{image_scale}" if image_scale > 1 else "")
+    name = f"{family_of(split, population)}-{seed}" + (f"-x{image_scale}" if image_scale > 1 else "")
     return _write(make, num_rooms, Path(folder), name, jobs, progress)
 
 
@@ -117,7 +117,8 @@ def simulate_photo(index: int, *, photos: str, names: list[str], seed: int, spli
     return Example(f"{split}-photo-{photo.name}", photo.scene, None, None, rir, SAMPLE_RATE, metadata)
 
 
-def _family(split: str, population: str) -> str:
+def family_of(split: str, population: str) -> str:
+    """The name of the rooms of a split and a population, from which their seeds and keys are made."""
     return split if population == "mixed" else f"{split}-{population}"
 
 
@@ -207,7 +208,7 @@ def simulate_room(
         NotMeasurable: twenty rooms in a row failed.
     """
     reasons: list[str] = []
-    family = _family(split, population)
+    family = family_of(split, population)
     for attempt in range(MAX_ATTEMPTS):
         number = room_seed(seed, family, index, attempt)
         room = sample_room(number, population=population)
