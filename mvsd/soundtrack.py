@@ -139,9 +139,9 @@ class Soundtrack:
                     begin = max(Fraction(0), (stream.start_time or 0) * stream.time_base)
                 else:
                     begin = clock_start(container)
-                for frame in container.decode(stream):
+                for frame, is_last in _and_last(container.decode(stream)):
                     time = None if frame.pts is None else frame.pts * frame.time_base - begin
-                    num_samples = _num_played(frame, stream)
+                    num_samples = _num_played(frame, stream) if is_last else frame.samples
                     for part in to_float.resample(frame):
                         samples = part.to_ndarray().reshape(-1, self.channels).T[:, :num_samples]
                         yield time, np.ascontiguousarray(samples)
@@ -166,8 +166,22 @@ def open_sound(path: Path) -> AudioReader | Soundtrack:
     return Soundtrack(path) if is_tracked else AudioReader(path)
 
 
+def _and_last(frames: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each frame, and whether it is the last."""
+    held = None
+    for frame in frames:
+        if held is not None:
+            yield held, False
+        held = frame
+    if held is not None:
+        yield held, True
+
+
 def _num_played(frame: Any, stream: Any) -> int:
-    """Samples of a frame that belong to the sound: the last packet of MP4 says how many."""
+    """Samples of the last frame that belong to the sound: the last packet of MP4 says how many.
+
+    Of any other packet it says when the next one begins, to the millisecond where the file was made from another.
+    """
     exact = (
         stream.container.format.name == _MP4
         and stream.time_base == Fraction(1, frame.sample_rate)

@@ -148,6 +148,25 @@ def test_a_gap_in_the_sound_is_filled_with_silence(tmp_path: Path) -> None:
     np.testing.assert_allclose(after[48_000:72_000], second[0], atol=2**-14)
 
 
+def test_a_clock_in_milliseconds_costs_no_sample(tmp_path: Path) -> None:
+    """As in MP4 files made of others, by OBS among them: packets last as long as to the next one, rounded."""
+    source = make_video(tmp_path / "in.mp4", MP4, pictures(75), None, [(0.0, noise(3 * RATE))])
+    with av.open(str(source)) as old, av.open(str(tmp_path / "uneven.mp4"), "w") as new:
+        streams = [new.add_stream_from_template(stream) for stream in old.streams]
+        for packet in old.demux():
+            if packet.dts is not None:
+                if packet.stream.type == "audio":
+                    packet.pts = packet.dts = round(packet.dts / 48) * 48
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    with av.open(str(tmp_path / "uneven.mp4")) as file:
+        assert len({packet.duration for packet in file.demux(audio=0) if packet.size}) > 2
+    before, after = (load_audio(tmp_path / name)[0] for name in ("in.mp4", "uneven.mp4"))
+    assert abs(before.shape[1] - after.shape[1]) <= 48
+    length = min(before.shape[1], after.shape[1])
+    assert np.abs(np.subtract(before[:, :length], after[:, :length])).max() < 1e-6
+
+
 @pytest.mark.parametrize("kind", [MP4, MKV], ids=lambda kind: kind.suffix[1:])
 def test_the_sound_alone_stays_on_the_videos_clock(tmp_path: Path, kind: Kind) -> None:
     sounds = [(0.25, noise(24_000, seed=1)), (1.25, noise(24_000, seed=2))]
