@@ -127,9 +127,10 @@ class KeepEarly(Blockwise):
 
     Early reflections support a voice, and taking them out costs the most artefacts. Which part of the removed sound
     is early is not known, so it is inferred: window by window, the response from the dry estimate to the recording is
-    fitted and split at `milliseconds`; the estimate convolved with either half predicts the early and the late part,
-    and each bin of what was removed goes back in the share early / (early + late) of their powers (a Wiener filter,
-    the same for all channels). Computed at 16 kHz; above 8 kHz the estimate stays as it is. 0 ms changes nothing.
+    fitted and split at `milliseconds`; the estimate convolved with either half, less the estimate itself, predicts the
+    early and the late part of what was removed, and each bin of that goes back in the share early / (early + late) of
+    their powers (a Wiener filter, the same for all channels). Computed at 16 kHz; above 8 kHz the estimate stays as it
+    is. 0 ms changes nothing.
     """
 
     def __init__(self, dereverberator: BlockConverter, milliseconds: float) -> None:
@@ -176,7 +177,7 @@ class KeepEarly(Blockwise):
         for wet, dry in zip(source, estimate, strict=True):
             rir = _fitted(dry, wet)
             kept = rir * _early_gain(len(rir), num_early)
-            early = early + _power(convolve(dry, kept)[: len(dry)])
+            early = early + _power(convolve(dry, kept)[: len(dry)] - dry)
             late = late + _power(convolve(dry, rir - kept)[: len(dry)])
         share = early / np.maximum(early + late, 1e-12)
         back = [_filtered(wet - dry, share) for wet, dry in zip(source, estimate, strict=True)]

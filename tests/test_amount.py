@@ -292,6 +292,14 @@ def test_more_milliseconds_keep_more(early_case: dict[str, np.ndarray]) -> None:
     assert levels[-1] < level_db(wet - dry)
 
 
+def test_a_millisecond_of_early_sound_brings_no_room_back() -> None:
+    """The direct sound is no part of what was removed, however strong it is."""
+    dry = voice(4 * RATE)
+    wet = convolve(dry, room(drr=10))[: len(dry)]
+    back = KeepEarly(Answer(dry), 1).convert(wet, RATE) - dry
+    assert level_db(back) < level_db(wet - dry) - 10
+
+
 def test_keep_early_0_is_the_estimate() -> None:
     dry = voice(5000)
     assert np.array_equal(KeepEarly(Answer(dry), 0).convert(noise(5000), RATE), dry)
