@@ -56,7 +56,7 @@ from mvsd.evaluation.systems import (
     parse_system,
     references,
 )
-from mvsd.evaluation.table import Grid, Record, Table, differences
+from mvsd.evaluation.table import Grid, Record, Table, differences, differences_grid
 from mvsd.evaluation.voices import compare_voices
 
 CHEAP = ("si_sdr_db", "stft_distance")
@@ -77,7 +77,20 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    sys.modules.pop("damper", None)
+    for name in ("damper", "moody", "package"):
+        sys.modules.pop(name, None)
+
+
+MOODY = """
+from pathlib import Path
+
+
+class Moody:
+    def convert(self, waveform, sample_rate, scene=None, *, seed=0):
+        if not Path("well").exists():
+            raise MemoryError("not now")
+        return waveform
+"""
 
 
 def settings(data: Path, *systems: Any, **options: Any) -> Settings:
@@ -425,6 +438,36 @@ def test_results_among_the_data_are_no_other_data(data: Path, tmp_path: Path) ->
     assert len(list(out.glob("records/*/*.json"))) == 4
 
 
+def test_other_data_below_the_results_are_other_data(data: Path, tmp_path: Path) -> None:
+    for number, name in enumerate("ab"):
+        shutil.copytree(data, tmp_path / name)
+        for path in (tmp_path / name).iterdir():
+            os.utime(path, ns=(0, number))
+        evaluate(settings(tmp_path / name, Untouched()), tmp_path)
+    assert len(list(tmp_path.glob("records/*/*.json"))) == 8
+    with pytest.raises(DataError, match="a folder of their own"):
+        evaluate(settings(tmp_path / "a", Untouched()), tmp_path / "a")
+
+
+def test_what_the_users_code_raised_is_tried_again(data: Path, code: Path) -> None:
+    (code / "moody.py").write_text(MOODY)
+    chosen = settings(data, Model("moody", "moody:Moody", conditions=("no photo",)), limit=1)
+    assert "MemoryError: not now" in str(evaluate(chosen, code / "out")[0].scores.failures)
+    (code / "well").touch()
+    assert evaluate(chosen, code / "out")[0].scores.values
+
+
+def test_what_python_compiles_makes_no_other_system(data: Path, code: Path) -> None:
+    (code / "package").mkdir()
+    (code / "package" / "__init__.py").write_text(DAMPER)
+    chosen = settings(data, Model("damper", "package:Damper"), limit=1)
+    evaluate(chosen, code / "out")
+    (code / "package" / "__pycache__").mkdir(exist_ok=True)
+    (code / "package" / "__pycache__" / "later.pyc").touch()
+    evaluate(chosen, code / "out")
+    assert len(list(code.glob("out/records/*"))) == 1
+
+
 def test_another_file_in_a_folder_of_results_computes_anew(tmp_path: Path, data: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for index in range(4):
@@ -548,6 +591,19 @@ def test_differences_are_paired_and_say_what_is_better() -> None:
         ("ours", "input", 50),
     ]
     assert beside[1].mean == pytest.approx(-gain.mean() - 2)
+
+
+@pytest.mark.parametrize(("num_speakers", "verdict"), [(3, "too few to tell"), (12, "better")])
+def test_a_verdict_needs_speakers_not_clips(num_speakers: int, verdict: str) -> None:
+    records = [
+        Record(str(i), "dereverberation", condition, scores(value), speaker=f"s{i % num_speakers}")
+        for condition, value in (("right photo", 1.0), ("no photo", 2.0))
+        for i in range(36)
+    ]
+    (found,) = differences(records, M, "right photo", ["no photo"])
+    assert (found.num_pairs, found.num_independent) == (36, num_speakers)
+    assert found.is_better is (True if verdict == "better" else None)
+    assert differences_grid([found]).lines[0][-1] == verdict
 
 
 def test_every_form_of_a_grid() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import convolve
-from mvsd.data.example import Example, Examples
+from mvsd.data.example import Example, Examples, key_of
 from mvsd.data.unpickle import load_pickle
 from mvsd.errors import DataError, PhotoError
 from mvsd.scene import Scene
@@ -32,6 +31,7 @@ SAMPLE_RATE = 16_000
 DEPTH_RANGE = 10.0  # metres at which Habitat's depth sensor ends, and by which it divides unless told not to
 
 _METADATA = "metadata"
+_CHANNELS = ((), (1,), (3,))
 _MAX_PIXELS = 2**24  # of all views side by side; published are 384 x 1152
 _LOUDEST = 2.0**16
 _FARTHEST = 1e4  # metres
@@ -99,6 +99,7 @@ class SoundSpacesSpeech(Examples):
             "split": self.split,
             "room": scene,
             "speaker": utterance.split("-")[0],
+            "utterance": utterance,
             "published_level": level,
             **self._transcripts(scene).get(utterance, {}),
         }
@@ -107,7 +108,7 @@ class SoundSpacesSpeech(Examples):
         distance = record.get("geodesic_distance")
         if isinstance(distance, (int, float)) and math.isfinite(distance):
             metadata["geodesic_distance"] = float(distance)
-        key = re.sub(r"[^A-Za-z0-9_-]", "-", f"{scene}_{utterance}")
+        key = key_of(f"{scene}_{utterance}")
         return Example(key, _scene(record, path), sample_rate=SAMPLE_RATE, metadata=metadata, **signals)
 
     def _transcripts(self, scene: str) -> Mapping[str, dict[str, str]]:
@@ -173,7 +174,7 @@ def is_in_view(record: Mapping[str, Any], path: Path) -> bool:
 
 
 def stitch(views: Any, name: str, path: Path) -> _Array:
-    """Views (H, W, ...) side by side: (H, sum of W, ...).
+    """Views (H, W), (H, W, 1) or (H, W, 3) side by side: (H, sum of W, ...).
 
     Raises DataError for views that do not fit.
     """
@@ -181,7 +182,7 @@ def stitch(views: Any, name: str, path: Path) -> _Array:
         raise DataError(f"{path}: {name} is no list of views")
     arrays = [_numbers(view, path, name) for view in views]
     shapes = {(view.shape[0], *view.shape[2:]) for view in arrays if view.ndim >= 2}
-    if any(view.ndim < 2 for view in arrays) or len(shapes) != 1:
+    if any(view.ndim < 2 for view in arrays) or len(shapes) != 1 or arrays[0].shape[2:] not in _CHANNELS:
         raise DataError(f"{path}: views of {name} have shapes {[view.shape for view in arrays[:4]]}")
     if not 0 < arrays[0].shape[0] * sum(view.shape[1] for view in arrays) <= _MAX_PIXELS:
         raise DataError(f"{path}: the panorama of {name} has no pixels, or too many")

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from mvsd.errors import MissingExtraError, ModelFileError, MvsdError, NotMeasurable
+from mvsd.errors import DataError, MissingExtraError, ModelFileError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip, Waveform
 from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import System, UnusableError
+from mvsd.evaluation.systems import ForeignError, System, UnusableError
 from mvsd.evaluation.table import Record
 from mvsd.shipped import shipped_weights
 
@@ -62,6 +62,9 @@ def evaluate(
         MvsdError: the data cannot be opened, a system cannot be loaded, or an extra is missing. What goes wrong with
             a single clip is a failure in its record, with the reason.
     """
+    for source in (settings.data, settings.speech):
+        if source and Path(source).resolve() == Path(folder).resolve():
+            raise DataError(f"{folder} holds what is evaluated; results need a folder of their own")
     forget()
     num_clips = len(open_examples(settings))
     folders = _record_folders(settings, Path(folder))
@@ -74,6 +77,10 @@ def evaluate(
         done[index] = records
         report(num_clips - len(missing) + num_computed, num_clips)
     return [record for records in done.values() for record in records or ()]
+
+
+class _MayPass(str):
+    """A reason that may be gone the next time, as a lack of memory: nothing is kept of the clip."""
 
 
 def estimates(settings: Settings, clip: Clip) -> Iterator[tuple[System, str, Waveform | str]]:
@@ -102,15 +109,17 @@ def _evaluate_clip(index: int, settings: Settings, folders: Sequence[Path]) -> l
         found = _read_record(folder, index)
         if found is None:
             key = f"clip #{index}" if clip is None else clip.key  # which no key is
-            found = []
+            found, may_pass = [], clip is None
             for condition in system.conditions:
                 estimate = reason if clip is None else _estimate(system, clip, condition)
+                may_pass |= isinstance(estimate, _MayPass)
                 scores = _scores(settings.chosen_metrics, clip, estimate)
                 embedding = _voice(settings, clip, estimate)
                 found.append(
                     Record(key, settings.task, condition, scores, system.name, embedding=embedding, **known)
                 )
-            _write_record(folder, index, found)
+            if not may_pass:
+                _write_record(folder, index, found)
         records += found
     return records
 
@@ -120,6 +129,8 @@ def _estimate(system: System, clip: Clip, condition: str) -> Waveform | str:
         estimate = system.estimate(clip, condition)
     except _FATAL:
         raise
+    except ForeignError as error:
+        return _MayPass(error)
     except MvsdError as error:
         return str(error)
     if estimate.shape != clip.source.shape:
@@ -167,13 +178,13 @@ def _record_folders(settings: Settings, folder: Path) -> list[Path]:
 
 
 def _common_identity(settings: Settings, folder: Path) -> dict[str, Any]:
-    """What the figures of every system depend on; `folder`, of the results, may lie among the data."""
+    """What the figures of every system depend on; `folder`, of the results, may lie among the data or the speech."""
     facts = asdict(replace(settings, systems=()))
     for name in ("data", "cache", "speech"):
         del facts[name]
     is_remote = settings.data.startswith(("http://", "https://"))
     facts["data"] = settings.data if is_remote else tree_identity(Path(settings.data), without=folder)
-    facts["speech"] = tree_identity(Path(settings.speech)) if settings.speech else ""
+    facts["speech"] = tree_identity(Path(settings.speech), without=folder) if settings.speech else ""
     facts["metrics"] = [*settings.chosen_metrics, settings.voice_options]
     facts["files"] = {path: tree_identity(Path(path)) for path in settings.option_files}
     facts["weights"] = {name: file_digest(shipped_weights(name)) for name in settings.weights_beside}

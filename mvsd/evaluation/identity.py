@@ -10,16 +10,19 @@ from mvsd.recordings import files_below
 
 
 def tree_identity(path: Path, without: Path | None = None) -> str:
-    """A digest of names, sizes and times of a file, or of all files of a folder but hidden ones and those `without`."""
+    """A digest of names, sizes and times of a file, or of all files of a folder.
+
+    Left out are hidden files, what Python compiled, and a folder `without` below it.
+    """
     files = [path] if path.is_file() else sorted(file for file in files_below(path) if file.is_file())
-    if without is not None and without.resolve() != path.resolve():
+    files = [file for file in files if "__pycache__" not in file.relative_to(path).parts]
+    if without is not None and path.resolve() in without.resolve().parents:
         files = [file for file in files if not file.resolve().is_relative_to(without.resolve())]
     facts = []
     for file in files:
         name = file.name if file == path else file.relative_to(path).as_posix()
-        if not file.name.startswith("."):
-            status = file.stat()
-            facts.append((name, status.st_size, status.st_mtime_ns))
+        status = file.stat()
+        facts.append((name, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -30,6 +30,7 @@ from mvsd.evaluation.table import Grid
 from mvsd.evaluation.votes import ListeningTest, Row, make_test, our_row
 from mvsd.responses import describe_response
 from mvsd.scene import Scene
+from mvsd.whole_file import stop_signals_raise
 
 Draw = Callable[[Mapping[Path, Waveform], int], None]
 
@@ -95,26 +96,27 @@ def write_page(
     num_clips = len(open_examples(results.settings))
     indices = sorted({int(i) for i in np.linspace(0, num_clips - 1, min(num_scenes, num_clips)).round()})
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        (part / LISTENING / "sounds").mkdir(parents=True)
-        (part / LISTENING / "photos").mkdir()
-        blocks = dict[int, SceneBlock | None]()
-        arguments = (results.settings, part, draw)
-        for index, block in computed(_render_scene, indices, arguments, jobs):
-            blocks[index] = block
-            if progress is not None:
-                progress(len(blocks), len(indices))
-        ordered = [block for index in indices if (block := blocks[index]) is not None]
-        levelled = _levelled(part, results.settings, ordered)
-        test = _listening_test(results.settings, levelled)
-        _write_main(part, results, ordered)
-        _write_listening(part / LISTENING, results.settings, test, ordered, levelled)
-        shutil.rmtree(part / _LEVELLED, ignore_errors=True)
-        _put(part, folder)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with stop_signals_raise():
+        try:
+            (part / LISTENING / "sounds").mkdir(parents=True)
+            (part / LISTENING / "photos").mkdir()
+            blocks = dict[int, SceneBlock | None]()
+            arguments = (results.settings, part, draw)
+            for index, block in computed(_render_scene, indices, arguments, jobs):
+                blocks[index] = block
+                if progress is not None:
+                    progress(len(blocks), len(indices))
+            ordered = [block for index in indices if (block := blocks[index]) is not None]
+            levelled = _levelled(part, results.settings, ordered)
+            test = _listening_test(results.settings, levelled)
+            _write_main(part, results, ordered)
+            _write_listening(part / LISTENING, results.settings, test, ordered, levelled)
+            shutil.rmtree(part / _LEVELLED, ignore_errors=True)
+            _put(part, folder)
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return test
 
 

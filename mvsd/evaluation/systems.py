@@ -237,7 +237,7 @@ class Model:
         except Exception as error:
             if is_ours:
                 raise  # ours: a fault of the program, which must not become a row of failures
-            raise MvsdError(f"{self.spec} raised {type(error).__name__}: {error}") from error
+            raise ForeignError(f"{self.spec} raised {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -357,6 +357,10 @@ def open_converter(spec: str, device: str) -> AudioConverter:
 
 class UnusableError(MvsdError):
     """A system that no clip can be given to."""
+
+
+class ForeignError(MvsdError):
+    """What the user's own code raised."""
 
 
 def _find_module(name: str) -> Path | None:

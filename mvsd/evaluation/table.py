@@ -21,7 +21,7 @@ from mvsd.evaluation.metrics import Metric, Scores, Task, bootstrap_interval
 _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 _LATEX |= {"^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 
-_FEWEST_PAIRS = 10  # that a verdict needs
+_FEWEST_INDEPENDENT = 10  # that a verdict needs: the bootstrap of a few speakers has too short an interval
 
 _Measured = tuple[float, float, str]  # value, weight, group
 
@@ -200,7 +200,8 @@ class Difference:
     """A system with the right photo minus itself without, or with a wrong one, clip by clip.
 
     Mean over the clips that could be measured both times, with its 95 % bootstrap interval, None if there are fewer
-    than two; `is_better` where the interval shows the right photo to help, None where it may be chance.
+    than two; `num_independent` of them, which is the number of speakers where these are known; `is_better` where the
+    interval shows the right photo to help, None where it may be chance.
     """
 
     system: str
@@ -209,6 +210,7 @@ class Difference:
     mean: float
     interval: tuple[float, float] | None
     num_pairs: int
+    num_independent: int
     is_better: bool | None
 
 
@@ -246,7 +248,7 @@ def differences_grid(found: Sequence[Difference]) -> Grid:
     for d in found:
         interval = "" if d.interval is None else f" [{d.interval[0]:+.3g}, {d.interval[1]:+.3g}]"
         change = f"{d.mean:+.3g}{interval}"
-        verdict = verdicts[d.is_better] if d.num_pairs >= _FEWEST_PAIRS else "too few clips"
+        verdict = verdicts[d.is_better] if d.num_independent >= _FEWEST_INDEPENDENT else "too few to tell"
         lines.append([d.system, f"right photo - {d.other}", d.metric, change, str(d.num_pairs), verdict])
     return Grid(["system", "difference", "metric", "mean of the clips", "clips", "right photo is"], lines)
 
@@ -282,10 +284,15 @@ def _difference(
     mean, interval = _mean(changes)
     if mean is None:
         return None
-    is_better = None
-    if interval is not None and len(changes) >= _FEWEST_PAIRS and not interval[0] <= 0 <= interval[1]:
+    num_groups, is_better = len({group for *_, group in changes}), None
+    num_independent = num_groups if num_groups > 1 else len(changes)
+    if (
+        interval is not None
+        and num_independent >= _FEWEST_INDEPENDENT
+        and not interval[0] <= 0 <= interval[1]
+    ):
         is_better = (interval[0] > 0) == higher
-    return Difference(system, other, metric, mean, interval, len(changes), is_better)
+    return Difference(system, other, metric, mean, interval, len(changes), num_independent, is_better)
 
 
 def _latex(text: str) -> str:

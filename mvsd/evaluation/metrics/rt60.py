@@ -27,22 +27,23 @@ def rte(*, estimate: Waveform, target: Waveform, sample_rate: int, estimator: st
     different estimators do not compare.
     """
     reference, degraded = checked_pair(target, estimate)
-    return abs(
-        _rt60(degraded.tobytes(), sample_rate, estimator) - _rt60(reference.tobytes(), sample_rate, estimator)
-    )
+    is_file = estimator is not None and Path(estimator).is_file()
+    changed = Path(str(estimator)).stat().st_mtime_ns if is_file else 0
+    heard, wanted = (_rt60(clip.tobytes(), sample_rate, estimator, changed) for clip in (degraded, reference))
+    return abs(heard - wanted)
 
 
 @lru_cache(maxsize=4)  # several systems are compared with one target
-def _rt60(clip: bytes, sample_rate: int, estimator: str | None) -> float:
+def _rt60(clip: bytes, sample_rate: int, estimator: str | None, changed: int) -> float:
     samples = np.frombuffer(clip)
     if estimator is not None and Path(estimator).suffix in (".pth", ".pt"):
         require_rate("the published RT60 estimator", sample_rate)
-        return _published_network(estimator)(samples)
-    return _blind_network(estimator).estimate(samples, sample_rate).rt60
+        return _published_network(estimator, changed)(samples)
+    return _blind_network(estimator, changed).estimate(samples, sample_rate).rt60
 
 
-@lru_cache(maxsize=1)
-def _blind_network(path: str | None) -> BlindEstimator:
+@lru_cache(maxsize=4)
+def _blind_network(path: str | None, changed: int) -> BlindEstimator:
     from mvsd.blind import BlindEstimator
 
     return BlindEstimator.load(path)
@@ -93,6 +94,6 @@ class PublishedEstimator:
             return float(self.head(heard))
 
 
-@lru_cache(maxsize=1)
-def _published_network(path: str) -> PublishedEstimator:
+@lru_cache(maxsize=4)
+def _published_network(path: str, changed: int) -> PublishedEstimator:
     return PublishedEstimator(path)

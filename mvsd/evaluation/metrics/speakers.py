@@ -230,7 +230,7 @@ def _embedding(clip: bytes, speaker_model: str) -> Embedding:
     return np.asarray(embedding / np.linalg.norm(embedding), np.float32)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _model(name: str) -> Callable[[Samples], NDArray[np.floating]]:
     if name == "resemblyzer":
         return _resemblyzer()

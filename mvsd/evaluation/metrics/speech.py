@@ -13,6 +13,7 @@ import numpy as np
 from mvsd.errors import MissingExtraError, NotMeasurable
 from mvsd.evaluation.metrics.clips import Waveform, checked, checked_pair, extra_module, require_rate
 
+_PESQ_SECONDS = 40
 _DNSMOS_WINDOW = 144_160  # 9.01 s
 _DNSMOS_CALIBRATION = (-0.06766283, 1.11546468, 0.04602535)  # overall rating, published with the network
 
@@ -20,10 +21,15 @@ _DNSMOS_CALIBRATION = (-0.06766283, 1.11546468, 0.04602535)  # overall rating, p
 def pesq_wb(*, estimate: Waveform, target: Waveform, sample_rate: int) -> float:
     """Wide-band PESQ at 16 kHz: listening quality, MOS-LQO 1.0 (bad) to 4.64 (identical). ITU-T P.862.2.
 
-    The whole clip against the target, by the package pesq.
+    The whole clip against the target, by the package pesq. Not measurable beyond 40 s: P.862 is for clips of 8 to 30 s,
+    and the published code, which pesq compiles, has room for 50 stretches of speech between pauses.
     """
     reference, degraded = checked_pair(target, estimate)
     require_rate("wide-band PESQ", sample_rate)
+    if len(reference) > _PESQ_SECONDS * sample_rate:
+        raise NotMeasurable(
+            f"PESQ is for clips of up to {_PESQ_SECONDS} s, not of {len(reference) / sample_rate:.0f} s; cut them"
+        )
     pesq = extra_module("pesq")
     try:
         return float(pesq.pesq(sample_rate, reference, degraded, "wb"))

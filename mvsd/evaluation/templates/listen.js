@@ -42,7 +42,9 @@ function show() {
   find("end").hidden = !finished;
   find("progress").max = order.length;
   find("progress").value = place;
-  find("count").textContent = finished ? `All ${order.length} answered.` : `Question ${place + 1} of ${order.length}`;
+  const given = Object.keys(answers).length, all = order.length;
+  find("count").textContent = !finished ? `Question ${place + 1} of ${all}`
+    : given === all ? `All ${all} answered.` : `${given} of ${all} answered.`;
   find("back").disabled = place === 0;
   find("save").disabled = Object.keys(answers).length === 0;
   find("failed").hidden = true;
@@ -66,14 +68,18 @@ function heard() {                   // a choice is possible once both have been
   find("hint").hidden = both;
 }
 
+function next() {                    // what is answered already is not asked again
+  do place += 1; while (place < order.length && order[place].id in answers);
+  pause();
+  show();
+}
+
 function choose(side) {
   if (find(`choose-${side}`).disabled || place >= order.length) return;
   const {id, sounds} = order[place];
   answers[id] = {trial: id, a: sounds[0], b: sounds[1], chosen: sounds[side === "a" ? 0 : 1]};
   memory.save();
-  place += 1;
-  pause();
-  show();
+  next();
 }
 
 const other = side => side === "a" ? "b" : "a";
@@ -113,7 +119,7 @@ find("start").addEventListener("submit", event => {
   show();
 });
 
-find("skip").addEventListener("click", () => { place += 1; pause(); show(); });
+find("skip").addEventListener("click", next);
 
 window.addEventListener("beforeunload", event => { if (unsaved && !remembered) event.preventDefault(); });
 
