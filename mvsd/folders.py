@@ -183,10 +183,10 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
     names: list[Path] = []
     num_others = 0
     for path in files_below(folder, notes.append):
-        if path.name.startswith(".") or path.suffix.lower() not in RECORDINGS:
-            num_others += 1
-        else:
+        if path.suffix.lower() in RECORDINGS:
             names.append(path.relative_to(folder))
+        else:
+            num_others += 1
     if num_others:
         notes.append(f"{folder}: {num_others} other files are passed over")
     return sorted(names), notes

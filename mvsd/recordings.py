@@ -39,7 +39,7 @@ def files_below(folder: Path, note: Callable[[str], object] = lambda _: None) ->
                 seen.add(identity)
                 entered.append(name)
         folders[:] = entered
-        yield from (here / name for name in files)
+        yield from (here / name for name in files if not name.startswith("."))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

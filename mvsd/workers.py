@@ -25,6 +25,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 
 DIED = "a process died, perhaps for lack of memory; run the same command again with fewer --jobs"
 
+_MOST_ON_WINDOWS = 61  # what its call that waits for processes can wait for
 _LAST_SECONDS = 10.0  # for a worker to clean up
 
 
@@ -166,7 +167,8 @@ def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """
     spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
     with environment(ONE_THREAD):
-        executor = ProcessPoolExecutor(jobs, spawned, initializer=end_with_parent)
+        most = _MOST_ON_WINDOWS if os.name == "nt" else jobs
+        executor = ProcessPoolExecutor(min(jobs, most), spawned, initializer=end_with_parent)
         try:
             yield executor
         except BaseException as error:

@@ -29,7 +29,7 @@ from mvsd.data.datasets import open_dataset, recognise
 from mvsd.data.example import Example
 from mvsd.data.protocols import CLIP_SAMPLES, PROTOCOLS, apply_protocol
 from mvsd.data.shards import Shards, write_shards
-from mvsd.data.soundspaces import SoundSpacesSpeech
+from mvsd.data.soundspaces import SoundSpacesSpeech, stitch
 from mvsd.errors import ConfigError, DataError, MvsdError
 
 SCENE, UTTERANCE = "17DRP5sb8fy", "1089-134686-0000"
@@ -334,6 +334,12 @@ class TestAVSpeech:
             AcousticAVSpeech(tmp_path, "train")[0]
 
 
+def test_views_that_would_fill_the_memory_are_refused() -> None:
+    view = np.zeros((1, 1, 2**20), np.uint8)
+    with pytest.raises(DataError, match="views of rgb have shapes"):
+        stitch([view] * 10_000, "rgb", Path("x.pkl"))
+
+
 class TestOneDoor:
     def test_bad_arguments(self, soundspaces: Path) -> None:
         with pytest.raises(ConfigError, match=r"first-2\.56s"):
@@ -346,6 +352,7 @@ class TestOneDoor:
             write_shards([Example("a", None, sample_rate=16_000, metadata={})], tmp_path, prefix=prefix)
         with pytest.raises(DataError, match="1 keys occur more than once"):
             open_dataset(tmp_path)
+        assert not check_dataset(tmp_path).is_usable
 
     def test_what_has_no_splits_has_none(self, tmp_path: Path) -> None:
         write_folder(tmp_path / "part")
@@ -392,8 +399,9 @@ class TestCommands:
         shards = tmp_path / "shards"
         assert _run(["data", "convert", str(tmp_path / "mine"), "-o", str(shards)]) == 0
         before = {path: path.read_bytes() for path in shards.iterdir()}
-        command = ["data", "convert", str(shards), "-o", f"{shards}/../shards", "--limit", "1", "--force"]
-        assert _run(command) == 2
+        for data in (shards, *before):
+            command = ["data", "convert", str(data), "-o", f"{shards}/../shards", "--limit", "1", "--force"]
+            assert _run(command) == 2
         assert {path: path.read_bytes() for path in shards.iterdir()} == before
 
     @pytest.mark.parametrize("option", [["--in-view"], ["--dereverberator", "dereverberator"]])

@@ -228,6 +228,16 @@ class TestUnpack:
             unpack(path, tmp_path / "in", ("val",))
         assert not list((tmp_path / "in").rglob("*.pkl")) and not list((tmp_path / "in").rglob("*.part"))
 
+    def test_damaged_before_and_after_an_interruption(self, tmp_path: Path) -> None:
+        write_soundspaces(tmp_path, {"val": {"a/1": {"x": np.random.default_rng(0).bytes(5000)}}})
+        content = (tmp_path / "val" / "a" / "1.pkl").read_bytes()
+        (tmp_path / "x.tar.xz").write_bytes(tarred(tmp_path)[:-10])
+        (tmp_path / "in" / "val" / "a").mkdir(parents=True)
+        (tmp_path / "in" / "val" / "a" / "1.pkl").write_bytes(content)  # by the run that was interrupted
+        with pytest.raises(DataError, match="damaged"):
+            unpack(tmp_path / "x.tar.xz", tmp_path / "in", ("val",))
+        assert not list((tmp_path / "in").rglob("*.pkl"))
+
 
 @pytest.fixture
 def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -350,6 +360,11 @@ class TestShardsOnTheWeb:
             "k3",
         ]
         assert len(server.requests) == 2
+
+    def test_address_that_is_not_ascii(self, server: Server) -> None:
+        server.files["/r%C3%A4ume/x.tar"] = server.files["/data/x-000000.tar"]
+        assert Shards(server.url("/räume/x.tar")).keys == ["k0", "k1"]
+        assert Shards(server.url("/r%C3%A4ume/x.tar")).keys == ["k0", "k1"]
 
     def test_small_cache(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MVSD_CACHE_GB", "0")

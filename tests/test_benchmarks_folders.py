@@ -12,6 +12,7 @@ from PIL import Image
 
 from mvsd.data.datasets import open_dataset, recognise
 from mvsd.data.protocols import CLIP_SAMPLES
+from mvsd.data.shards import Shards, write_shards
 from mvsd.errors import DataError, PhotoError
 
 
@@ -37,6 +38,17 @@ class TestFolder:
         Image.fromarray(synthetic_room(0).image).save(tmp_path / "kitchen.jpg")
         (example,) = open_dataset(tmp_path)
         assert example.key == "kitchen" and example.scene is not None and example.anechoic is None
+
+    def test_names_in_any_script(self, tmp_path: Path) -> None:
+        for name in ("客厅", "卧室 2", "Küche", "Köche"):
+            soundfile.write(tmp_path / f"{name}.wav", synthetic_voice(0, 0.2), 16_000)
+        found = open_dataset(tmp_path)
+        assert [example.key for example in found] == ["Köche", "Küche", "卧室-2", "客厅"]
+        write_shards(found, tmp_path / "shards", prefix="x")
+        assert Shards(tmp_path / "shards").keys == [example.key for example in found]
+        soundfile.write(tmp_path / "卧室-2.wav", synthetic_voice(0, 0.2), 16_000)
+        with pytest.raises(DataError, match="卧室 2 and 卧室-2"):
+            open_dataset(tmp_path)
 
     def test_a_response_alone_is_a_room_to_speak_into(self, tmp_path: Path) -> None:
         (tmp_path / "rir").mkdir()

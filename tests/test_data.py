@@ -198,6 +198,11 @@ class TestShards:
             Shards(tmp_path)
         with pytest.raises(DataError, match="not a readable tar"):
             Shards([tmp_path / "missing.tar"])
+        (tmp_path / "a.jpg").touch()
+        with tarfile.open(tmp_path / "backup.tar", "w") as tar:
+            tar.add(tmp_path / "a.jpg", "photos/a.jpg")
+        with pytest.raises(DataError, match="holds no examples"):
+            Shards(tmp_path)
 
 
 class TestSpeech:
@@ -223,6 +228,16 @@ class TestSpeech:
         assert training.paths == ["speaker0.wav", "speaker1.wav"] and test.paths == ["speaker2.wav"]
         original, _ = soundfile.read(folder / "speech" / "speaker2.wav", dtype="float32")
         np.testing.assert_allclose(test.utterance(0), original, atol=2e-5)
+
+    def test_a_speaker_is_held_out_with_all_chapters(self, tmp_path: Path) -> None:
+        for name in ("27/123/27-123-0", "27/1239/27-1239-0", "19/1/19-1-0", "9/x"):
+            (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / "set" / f"{name}.wav", np.full(4000, 0.25), 16_000)
+        training, test = (
+            Speech(tmp_path, tmp_path / "cache", ["set/*9/*"], only_holdout=only) for only in (False, True)
+        )
+        assert training.paths == ["set/27/123/27-123-0.wav", "set/27/1239/27-1239-0.wav"]
+        assert test.paths == ["set/19/1/19-1-0.wav", "set/9/x.wav"]
 
     def test_rebuilds_only_when_the_files_change(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

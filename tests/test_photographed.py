@@ -156,7 +156,7 @@ def test_photos_become_shards(tmp_path: Path) -> None:
     assert np.abs(photo.depth - box_photo().depth).max() <= METRES_PER_UNIT / 2 + 1e-6
     paths = simulate_photographed(folder, tmp_path / "rooms", jobs=1)
     (example,) = Shards([tmp_path / "rooms"])
-    assert len(paths) == 1 and example.key == "train-photo-0000"
+    assert len(paths) == 1 and example.key == "train-photo-0-0000"
     assert example.scene is not None and example.scene.image.shape == (240, 320, 3)  # twice its depth
     assert example.scene.depth is not None
     np.testing.assert_allclose(example.scene.depth[::2, ::2], photo.scene.depth[::2, ::2], atol=1e-3)

@@ -87,7 +87,12 @@ def convert(
     from mvsd.data.remote import is_url
     from mvsd.data.shards import write_shards
 
-    if not is_url(data) and out.resolve() in (Path(data).resolve(), Path(data, split).resolve()):
+    source = Path(data).parent if Path(data).is_file() else Path(data)
+    if (
+        not is_url(data)
+        and out.exists()
+        and any(folder.exists() and out.samefile(folder) for folder in (source, source / split))
+    ):
         raise typer.BadParameter(
             "--out is where DATA is, whose shards it would replace; choose another folder"
         )

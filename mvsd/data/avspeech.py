@@ -11,7 +11,6 @@ noise added. The reverberant recording is the target, and only what needs no tru
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import convolve
-from mvsd.data.example import Example, Examples
+from mvsd.data.example import Example, Examples, key_of
 from mvsd.data.folders import load_mono
 from mvsd.data.protocols import SAMPLE_RATE, ProtocolName, apply_protocol, require_protocol
 from mvsd.data.unpickle import load_pickle
@@ -94,7 +93,7 @@ class AcousticAVSpeech(Examples):
         """Read a frame and what was recorded with it, and build the source if there is a dereverberator."""
         frame = self.paths[index]
         recording = load_mono(sound_of(frame))
-        key = re.sub(r"[^A-Za-z0-9_-]", "-", frame.stem)
+        key = key_of(frame.stem)
         metadata = {"dataset": "Acoustic AVSpeech", "split": self.split, "name": frame.stem}
         example = Example(key, Scene.open(frame), reverberant=recording, metadata=metadata)
         return self._with_source(apply_protocol(example, self.protocol), index)

@@ -202,27 +202,26 @@ def unpack(
     Raises:
         DataError: the archive is damaged, or the disk full.
     """
-    num_files, written = 0, list[Path]()
+    targets = list[Path]()
     try:
         for name, size, content in _members(archive):
             target = _target(name, folder, anchors, below)
             if target is None:
                 continue
-            num_files += 1
+            targets.append(target)
             if not target.is_file() or target.stat().st_size != size:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(content(), target)
-                written.append(target)
             if progress is not None:
-                progress(num_files, None)
+                progress(len(targets), None)
     except _UNREADABLE as error:
-        for target in written:  # an .xz tells only at its end that it is damaged
+        for target in targets:  # an .xz tells only at its end that it is damaged
             target.unlink(missing_ok=True)
         reason = str(error).partition("\n")[0].rstrip(":")
         raise DataError(f"{archive} is damaged ({reason}); delete it and download it again") from error
     except OSError as error:
         raise DataError(f"{archive} cannot be unpacked: {error.strerror or error}") from error
-    return num_files
+    return len(targets)
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,17 @@ import numpy as np
 from mvsd.scene import Scene
 
 
+def key_of(name: str) -> str:
+    """What is made of a name for it to be a key."""
+    return re.sub(r"[^\w-]", "-", name)
+
+
 @dataclass(frozen=True)
 class Example:
     """What is known about one voice in one room; None is what is not, so unpaired data fits too.
 
     Attributes:
-        key: name that is unique in its data set: letters, digits, ``_`` and ``-``.
+        key: name that is unique in its data set: letters and digits of any script, ``_`` and ``-``.
         scene: picture of the room, with or without depth.
         anechoic: (T,) float32, the voice without the room.
         reverberant: (T,) float32, the voice in the room, direct sound aligned with ``anechoic``.

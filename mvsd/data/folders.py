@@ -12,7 +12,7 @@ that the rest of the package reads will do.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mvsd.acoustics import direct_index
 from mvsd.audio import load_audio, resample
-from mvsd.data.example import Example, Examples
+from mvsd.data.example import Example, Examples, key_of
 from mvsd.data.protocols import SAMPLE_RATE
 from mvsd.errors import DataError, NotMeasurable
 from mvsd.recordings import RECORDINGS
@@ -76,7 +76,7 @@ class Folder(Examples):
             metadata["speaker"] = re.split("[-_]", name)[0]
         if "transcript" in files:
             metadata["transcript"] = _read_transcript(files["transcript"])
-        return Example(re.sub(r"[^A-Za-z0-9_-]", "-", name), scene, metadata=metadata, **signals)
+        return Example(key_of(name), scene, metadata=metadata, **signals)
 
 
 def find_files(folder: Path) -> dict[str, dict[str, Path]]:
@@ -97,9 +97,12 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
     if not with_sound:
         wanted = "reverberant/NAME.wav, anechoic/NAME.wav, rir/NAME.wav and image/NAME.jpg"
         raise DataError(f"{folder} has no recordings; wanted are shards (.tar), a benchmark, or {wanted}")
-    keys = {re.sub(r"[^A-Za-z0-9_-]", "-", name) for name in with_sound}
+    keys = Counter(key_of(name) for name in with_sound)
     if len(keys) != len(with_sound):
-        raise DataError(f"{folder}: two names differ only in characters other than letters, digits, _ and -")
+        alike = sorted(name for name in with_sound if keys[key_of(name)] > 1)[:2]
+        raise DataError(
+            f"{folder}: two names differ only in characters other than letters, digits, _ and -: {' and '.join(alike)}"
+        )
     return with_sound
 
 

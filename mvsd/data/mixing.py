@@ -266,9 +266,7 @@ def open_mixer(config: DataConfig, *, seed: int = 0, paired_batches: int = 0) ->
     photos: Iterable[Scene] | None = None
     if config.photos:
         files = sorted(
-            path
-            for path in files_below(Path(config.photos))
-            if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+            path for path in files_below(Path(config.photos)) if path.suffix.lower() in PHOTO_SUFFIXES
         )
         if not files:
             raise DataError(f"no photos in {config.photos}; wanted are {', '.join(PHOTO_SUFFIXES)} files")

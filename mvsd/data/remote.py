@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mvsd.errors import ConfigError, DataError
 
@@ -97,11 +97,12 @@ def _continue_download(url: str, partial: Path, progress: Progress | None) -> No
         0, size - 1
     )  # the last byte again: of a part that is complete nothing else could be asked for
     headers = {"User-Agent": "mvsd", "Accept-Encoding": "identity"}
+    address = quote(url, safe="%/:?#[]@!$&'()*+,;=~")  # what is not ASCII; what is quoted stays
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": validator.read_text()}
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
+            urllib.request.Request(address, headers=headers), timeout=_TIMEOUT
         ) as response:
             if response.status != 206 or not _begins_at(response.headers, start):
                 start = 0

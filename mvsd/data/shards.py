@@ -36,7 +36,7 @@ _SIZE_LIMITS = {"json": 2**20, "image.jpg": 2**26, "depth.png": 2**27}
 _SIZE_LIMITS |= {f"{name}.flac": 2**28 for name in SIGNALS}
 _MAX_PIXELS = 2**26
 _MAX_SAMPLES = 2**27
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KEY = re.compile(r"[\w-]+")
 _LEVELS_24_BIT = 2**23
 
 
@@ -163,7 +163,7 @@ class Shards(Examples):
         Shards on the web (``https://.../train-{000000..000012}.tar``) are read through a cache (`local_path`).
 
         Raises:
-            DataError: nothing is found, or a shard is gone, truncated, corrupt or holds oversized members.
+            DataError: nothing is found, or a shard is gone, truncated, corrupt, empty, or holds oversized members.
         """
         roots = [paths] if isinstance(paths, (str, Path)) else list(paths)
         self.paths = [path for root in roots for path in _shards_of(root)]
@@ -241,6 +241,8 @@ def _index_copy(path: str | Path, copy: Path) -> list[_Entry]:
     for entry in entries.values():
         if "json" not in entry.members:
             raise DataError(f"{path}: {entry.key} has no .json member; it was not written by mvsd")
+    if not entries:
+        raise DataError(f"{path} holds no examples; it was not written by mvsd")
     # tarfile takes a damaged header for the end of the archive; the true end is a block of zeros.
     with copy.open("rb") as file:
         file.seek(end)

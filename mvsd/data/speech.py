@@ -49,7 +49,8 @@ class Speech:
         Args:
             folder: searched recursively for wav, flac, ogg, opus and mp3.
             cache: folder of the cache, about 115 MB per hour of speech; safe to delete.
-            holdout: globs on relative paths, where ``*`` also matches ``/``; those files are left out ...
+            holdout: globs on relative paths, in LibriSpeech's own layout without the chapter's folder, where ``*`` also
+                matches ``/``; those files are left out ...
             only_holdout: ... or are the only ones kept.
             weights: glob -> factor on the chance that a crop comes from these files; the last match counts.
 
@@ -92,9 +93,7 @@ class Speech:
 
     def speaker(self, index: int) -> str:
         """The folder of the file, which in most corpora is the speaker; in LibriSpeech's own layout the one above."""
-        path = PurePosixPath(self.paths[index])
-        is_chapter = path.name.startswith(f"{path.parent.parent.name}-{path.parent.name}-")
-        return str(path.parent.parent if is_chapter else path.parent)
+        return _speaker(self.paths[index])
 
     def crop(self, seed: int, num_samples: int, context: int = 0) -> np.ndarray:
         """Draw a crop that is not a pause, uniformly over time.
@@ -130,12 +129,24 @@ class Speech:
 
 def _find_files(folder: Path, holdout: Sequence[str], only_holdout: bool) -> list[str]:
     files = (path for path in files_below(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
-    relative = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
-    return [path for path in relative if any(fnmatchcase(path, glob) for glob in holdout) == only_holdout]
+    relative = sorted(path.relative_to(folder).as_posix() for path in files)
+    return [path for path in relative if any(_matches(path, glob) for glob in holdout) == only_holdout]
+
+
+def _speaker(path: str) -> str:
+    """The folder of a file; in LibriSpeech's own layout, speaker/chapter/speaker-chapter-number, the one above."""
+    folder = PurePosixPath(path).parent
+    is_chapter = PurePosixPath(path).name.startswith(f"{folder.parent.name}-{folder.name}-")
+    return str(folder.parent if is_chapter else folder)
+
+
+def _matches(path: str, glob: str) -> bool:
+    """Without the chapter: a glob that holds a speaker out holds out all that is said by him, and nobody else."""
+    return fnmatchcase(f"{_speaker(path)}/{PurePosixPath(path).name}", glob)
 
 
 def _weight(path: str, weights: Mapping[str, float]) -> float:
-    matches = [weight for glob, weight in weights.items() if fnmatchcase(path, glob)]
+    matches = [weight for glob, weight in weights.items() if _matches(path, glob)]
     return matches[-1] if matches else 1.0
 
 

@@ -114,7 +114,7 @@ def simulate_photo(index: int, *, photos: str, names: list[str], seed: int, spli
         return None
     facts = {"seed": seed, "split": split, "photo": photo.name, "simulator": _versions("pyroomacoustics")}
     metadata = {**describe(room), **measures, **facts}
-    return Example(f"{split}-photo-{photo.name}", photo.scene, None, None, rir, SAMPLE_RATE, metadata)
+    return Example(f"{split}-photo-{seed}-{photo.name}", photo.scene, None, None, rir, SAMPLE_RATE, metadata)
 
 
 def family_of(split: str, population: str) -> str:
