@@ -121,21 +121,17 @@ def error_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene | 
     return 20 * float(torch.cat(squares).mean().sqrt())
 
 
-def sides(scene: Scene) -> list[Scene]:
-    """A photo and its mirror image, of a panorama eight turns of both."""
-    width = scene.image.shape[1]
-    turns = [np.roll(scene.image, turn * width // 8, axis=1) for turn in range(8 if scene.is_panorama else 1)]
-    return [Scene(np.ascontiguousarray(image)) for turn in turns for image in (turn, turn[:, ::-1])]
-
-
-def seen_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene], num_views: int) -> float:
-    """`error_db` of the mean of what a model expects, shown the first `num_views` sides of a scene."""
+def views_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+    """`error_db` of the mean of what a model expects, shown some of the views of a scene."""
     assert converter.envelope is not None
     squares = []
     for scene, rir in zip(scenes, rirs, strict=True):
-        expected = converter.envelope(converter.tokens(sides(scene)[:num_views])).mean(0)
-        squares.append((expected - measured(converter, rir[None])[0]).square().mean())
-    return 20 * float(torch.stack(squares).mean().sqrt())
+        expected = converter.envelope(converter.view_tokens(scene))
+        seen = [expected[:1], expected[:: len(expected) // 2], expected]
+        means = torch.stack([some.mean(0) for some in seen])
+        squares.append((means - measured(converter, rir[None])).square().mean((1, 2)))
+    errors = 20 * torch.stack(squares).mean(0).sqrt()
+    return dict(zip(("as it is", "mirrored", "all sides"), errors.tolist(), strict=True))
 
 
 def spread_db(converter: Converter, rirs: torch.Tensor) -> float:
@@ -158,8 +154,7 @@ def report(folder: str, name: str, looks: bool, views: bool) -> str:
             for label, look in LOOKS.items()
         }
     elif views:
-        numbers = {"as it is": 1, "mirrored": 2, "all sides": 16}
-        errors = {label: seen_db(converter, rirs, right, number) for label, number in numbers.items()}
+        errors = views_db(converter, rirs, right)
     else:
         half = len(right) // 2
         errors = {

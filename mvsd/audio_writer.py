@@ -71,7 +71,7 @@ def closest_subtype(path: str | Path, wanted: str | None = None) -> str:
     """
     suffix, container = Path(path).suffix.lower(), container_of(path)
     if suffix in _LOSSY:
-        return "OPUS" if wanted == "OPUS" else _LOSSY[suffix]
+        return "OPUS" if wanted == "OPUS" and container == "OGG" else _LOSSY[suffix]
     is_exact = wanted in _FLOATING or wanted in ("ULAW", "ALAW") or str(wanted).startswith("PCM")
     if wanted and is_exact and soundfile.check_format(container, wanted):
         return wanted

@@ -184,6 +184,11 @@ class Converter(nn.Module, Blockwise):
         canvases = [nothing if scene is None else scene.canvas(*size) for scene in scenes]
         return self._encode(np.stack(canvases), torch.tensor([scene is not None for scene in scenes]))
 
+    def view_tokens(self, scene: Scene) -> Tensor:
+        """A photo as it is, then what else shows the same room (`Scene.views`) -> tokens (V, L, D)."""
+        canvases = scene.views(*self.config.scene.canvas_size)
+        return self._encode(canvases, torch.ones(len(canvases), dtype=torch.bool))
+
     @torch.inference_mode()
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
         """A draw of the room's impulse response: (R,) at 16 kHz, the direct sound a unit impulse at sample 0.
@@ -195,11 +200,7 @@ class Converter(nn.Module, Blockwise):
                 "this model generates speech, not a room's response; use a model with generates = 'response'"
             )
         with _evaluating(self):
-            if scene is not None and self.config.averages_views:
-                canvases = scene.views(*self.config.scene.canvas_size)
-                tokens = self._encode(canvases, torch.ones(len(canvases), dtype=torch.bool))
-            else:
-                tokens = self.tokens([scene])
+            tokens = self.view_tokens(scene) if scene and self.config.averages_views else self.tokens([scene])
             late = self.late_response(
                 tokens[:1],  # the scene as it is
                 torch.tensor([seed]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mvsd.audio import AudioWriter
 from mvsd.blockwise import BlockConverter
-from mvsd.errors import NotMeasurable, OutputExistsError
+from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
 from mvsd.soundtrack import open_sound
@@ -66,6 +67,8 @@ def convert_file(
     converter returns another number of samples, `MvsdError` for an unknown `level`, or a recording that has none to
     keep (silence; less than 0.4 s for "lufs").
     """
+    if not 0 <= tail < math.inf:
+        raise MvsdError(f"a tail of {tail} s was asked for; it must be 0 s or longer")
     reader = open_sound(Path(source_path))
     _require_other_file(Path(source_path), Path(output_path), force)
     rate, channels = reader.sample_rate, reader.channels

@@ -118,6 +118,10 @@ class MutualLearning(nn.Module):
             terms |= self.cycle_losses(batch, tokens)
         named = [(name.split("/")[1], value) for name, value in terms.items()]
         weighted = [self.weights[name] * value for name, value in named if name in self.weights]
+        if not weighted:
+            raise ConfigError(
+                f"nothing in these rows teaches {' and '.join(self.config.learners)}; give data.num_paired more than 0"
+            )
         terms["total"] = torch.stack(weighted).sum()
         return terms
 

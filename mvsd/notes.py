@@ -17,6 +17,18 @@ Chunk = tuple[bytes, bytes]
 
 _KEPT = (b"bext", b"iXML", b"aXML", b"cue ", b"smpl", b"inst", b"_PMX")
 _LABELS = b"adtl"  # of cues; the other list, of texts, are the tags
+_TEXTS = b"INFO"
+_TAGS = {
+    b"INAM": "title",
+    b"IART": "artist",
+    b"ICMT": "comment",
+    b"ICOP": "copyright",
+    b"IPRD": "album",
+    b"ICRD": "date",
+    b"IGNR": "genre",
+    b"ITRK": "tracknumber",
+}
+_DAMAGED = "\N{REPLACEMENT CHARACTER}"
 _MOST_BYTES = 2**24  # of all chunks, whatever a header claims
 _EXTENSIBLE, _SPEAKERS_AT = 0xFFFE, 20  # kind of "fmt " that has a mask, and where
 _IN_64_BITS = 2**32 - 1  # the size of what is counted in the chunk ds64
@@ -35,19 +47,31 @@ class Notes:
 
 
 def read_notes(path: Path, tags: Mapping[str, str]) -> Notes:
-    """`tags`, and of a WAV file what can be kept; of a damaged one what comes first."""
+    """`tags`, and of a WAV file what can be kept; of a damaged one what comes first.
+
+    Of tags that are not UTF-8, which libsndfile reads as it, those of a WAV file are taken as Windows-1252.
+    """
     found, speakers = list[Chunk](), 0
+    texts = dict[bytes, bytes]()
     with suppress(OSError, struct.error), path.open("rb") as file:
         for name, size in _chunks(file):
             if name == b"fmt ":
                 speakers = _read_speakers(file, size)
-            is_kept = name in _KEPT or (name == b"LIST" and file.read(4) == _LABELS)
-            if not is_kept or size + sum(len(content) for _, content in found) > _MOST_BYTES:
+            kind = file.read(4) if name == b"LIST" else b""
+            file.seek(-len(kind), 1)
+            if size + sum(len(content) for _, content in found) > _MOST_BYTES:
                 continue
-            if name == b"LIST":
-                file.seek(-4, 1)
-            found.append((name, file.read(size)))
-    return Notes(tags, tuple(found), speakers)
+            if name in _KEPT or kind == _LABELS:
+                found.append((name, file.read(size)))
+            elif kind == _TEXTS:
+                texts |= _read_texts(file.read(size)[4:])
+    known = {name: texts[key].rstrip(b"\0") for key, name in _TAGS.items() if key in texts}
+    legible = {
+        name: known[name].decode("cp1252", "ignore") if _DAMAGED in text and name in known else text
+        for name, text in tags.items()
+    }
+    kept = {name: text for name, text in legible.items() if _DAMAGED not in text}
+    return Notes(kept, tuple(found), speakers)
 
 
 def write_speakers(path: Path, speakers: int) -> None:
@@ -71,6 +95,16 @@ def append_chunks(path: Path, chunks: tuple[Chunk, ...]) -> None:
         size = file.tell() - 8
         file.seek(20 if is_long else 4)  # in the ds64 chunk, which is the first
         file.write(struct.pack("<Q" if is_long else "<I", size))
+
+
+def _read_texts(content: bytes) -> dict[bytes, bytes]:
+    """Of what follows the name of a list of texts."""
+    texts, position = dict[bytes, bytes](), 0
+    while position + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, position)
+        texts[name] = content[position + 8 : position + 8 + size]
+        position += 8 + size + size % 2
+    return texts
 
 
 def _read_speakers(file: BinaryIO, size: int) -> int:

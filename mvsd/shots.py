@@ -46,11 +46,15 @@ Colours = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded frame: seconds, thumbnail (36, 64, 3) uint8, and `view()`, the upright picture (H, W, 3) uint8."""
+    """A decoded frame: when it is shown (s), thumbnail (36, 64, 3) uint8, `view()`, the upright (H, W, 3) uint8.
+
+    And for how many seconds it is shown, 0 where the file does not say it.
+    """
 
     time: float
     thumbnail: Picture
     view: Callable[[], Picture]
+    seconds: float = 0.0
 
 
 class _Moment(NamedTuple):
@@ -165,9 +169,14 @@ def cut_shots(frames: Iterable[Frame]) -> Iterator[_Piece]:
         elif before is None and (middle := piece.dissolved(frame, colours)) is not None:
             before, piece = piece, _Piece(middle, frame.time)
         piece.add(frame, colours)
-    last = before or piece  # a piece that did not last belongs to the one before
-    if last is not None:
-        yield last
+    if piece is None:
+        return
+    if before is not None:
+        yield before
+    if (
+        before is None or frame.time + frame.seconds - piece.born >= SHORTEST
+    ):  # else it belongs to the one before
+        yield piece
 
 
 def group_scenes(pieces: Iterable[_Piece]) -> Iterator[Shot]:
@@ -247,7 +256,15 @@ def _decode(path: Path) -> Iterator[Frame]:
             raise VideoFileError(f"{path}: has no pictures; give a photo of the room with --scene")
         stream.thread_type = "AUTO"
         begin, time = float(clock_start(container)), -np.inf
-        for packet in container.demux(stream):
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, ValueError) as error:
+                at = max(0.0, time)
+                raise VideoFileError(f"{path}: damaged after {at:.2f} s; fetch or export it again") from error
+            if packet is None:
+                break
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -269,7 +286,8 @@ def _frame(frame: Any, time: float, aspect: Any) -> Frame:
         size = (max(MIN_SIDE, round(width * scale)), max(MIN_SIDE, round(height * scale)))
         return np.rot90(_pixels(frame, size), round(frame.rotation / 90))
 
-    return Frame(time, _pixels(frame, _THUMBNAIL), view)
+    seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+    return Frame(time, _pixels(frame, _THUMBNAIL), view, seconds)
 
 
 def _pixels(frame: Any, size: tuple[int, int]) -> Picture:

@@ -88,6 +88,7 @@ def test_lossy_containers_keep_the_length(tmp_path: Path, suffix: str, rate: int
         ("a.ogg", "OPUS", "OPUS"),
         ("a.opus", "VORBIS", "OPUS"),
         ("a.mp3", "FLOAT", "MPEG_LAYER_III"),
+        ("a.mp3", "OPUS", "MPEG_LAYER_III"),
     ],
 )
 def test_closest_subtype(name: str, wanted: str | None, expected: str) -> None:

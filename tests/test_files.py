@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvsd.audio import load_audio, rechunk, save_audio
-from mvsd.errors import AudioFileError, OutputExistsError
+from mvsd.errors import AudioFileError, MvsdError, OutputExistsError
 from mvsd.files import ConversionReport, convert_file
 from mvsd.scene import Scene
 
@@ -95,6 +95,12 @@ def test_title_and_artist_stay(tmp_path: Path, suffix: str) -> None:
     convert_file(Gain(), source, output)
     with soundfile.SoundFile(output) as file:
         assert (file.title, file.artist) == ("A room", "Nobody")
+
+
+@pytest.mark.parametrize("tail", [-1.0, np.nan, np.inf])
+def test_a_tail_is_so_many_seconds(tmp_path: Path, tail: float) -> None:
+    with pytest.raises(MvsdError, match="a tail of"):
+        convert_file(Gain(), tmp_path / "in.wav", tmp_path / "out.wav", tail=tail)
 
 
 def test_a_converter_that_changes_nothing_returns_the_same_bits(tmp_path: Path) -> None:

@@ -171,6 +171,11 @@ def test_one_kind_of_unpaired_rows_is_enough(counts: tuple[int, int, int], missi
     terms["total"].backward()
 
 
+def test_rows_that_teach_no_learner_are_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing in these rows teaches reverberator"):
+        make_learning(learners=("reverberator",))(make_batch(0, 3, 0), cycle=True)
+
+
 def test_the_reverberator_alone_learns_from_what_was_made_for_it() -> None:
     assert "reverberator/made" in make_learning(learners=("reverberator",), made=1.0)(
         make_batch(), cycle=True

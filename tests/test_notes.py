@@ -49,6 +49,24 @@ def noted(path: Path, container: str = "WAV") -> Path:
     return path
 
 
+def test_tags_of_older_programs_keep_their_letters(tmp_path: Path) -> None:
+    texts = b"INFO" + b"".join(
+        name + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
+        for name, text in (
+            (b"INAM", "Küche".encode("cp1252") + b"\0"),
+            (b"IART", "Ännchen".encode()),
+            (b"IXYZ", b"x"),
+        )
+    )
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(999), RATE, "PCM_16")
+    append_chunks(path, ((b"LIST", texts),))
+    convert_file(Half(), path, path, force=True)
+    with soundfile.SoundFile(path) as file:
+        assert (file.title, file.artist) == ("Küche", "Ännchen")
+    assert read_notes(tmp_path / "a.flac", {"title": "K\ufffdche", "album": "b"}).tags == {"album": "b"}
+
+
 @pytest.mark.parametrize("container", ["WAV", "RF64"])
 def test_chunks_come_back_and_the_sound_stays(tmp_path: Path, container: str) -> None:
     path = noted(tmp_path / "a.wav", container)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -224,6 +225,14 @@ def test_slides_seconds_apart_are_shots() -> None:
         15.0,
         np.inf,
     ]
+
+
+def test_the_last_slide_is_a_shot_though_it_is_one_frame() -> None:
+    def slides(seconds: float) -> list[Frame]:
+        return [replace(frame, seconds=seconds) for frame in frames_of([wall(1), wall(2)], fps=0.2)]
+
+    assert [shot.end for shot in group_scenes(cut_shots(slides(5.0)))] == [5.0, np.inf]
+    assert [shot.end for shot in group_scenes(cut_shots(slides(0.04)))] == [np.inf]  # a flash
 
 
 def test_the_sharp_frame_is_taken() -> None:

@@ -326,6 +326,11 @@ def test_what_has_no_loudness_is_played_as_it_is(tmp_path: Path) -> None:
     assert heard.change_db is None and "as they are" in heard.markup()
     listened, rate = load_audio(heard.sounds[1])
     assert rate == 48_000 and listened.shape == (1, 2000)
+    low = [tmp_path / "low-before.wav", tmp_path / "low-after.wav"]
+    for path in low:
+        save_audio(path, np.full((1, 9000), 0.1), 3000)  # too low for the filters of loudness
+    (tmp_path / "low").mkdir()
+    assert prepare_listening(*low, tmp_path / "low").change_db is None
 
 
 def test_markup_quotes_names() -> None:

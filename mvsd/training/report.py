@@ -86,11 +86,8 @@ class Reporter:
 
     def _log_terms(self) -> None:
         state = self.state
+        self._share_sums()
         means = {name: total / count for name, (total, count) in state.sums.items()}
-        if self.accelerator.num_processes > 1 and means:
-            local = torch.tensor(list(means.values()), dtype=torch.float32, device=self.accelerator.device)
-            gathered = self.accelerator.reduce(local, reduction="mean")
-            means = dict(zip(means, gathered.tolist(), strict=True))
         seconds = max(state.elapsed - state.interval_start, 1e-9)
         row = {"step": state.step, "elapsed": state.elapsed, **means}
         row["learning_rate"] = state.optimizer.param_groups[0]["lr"]
@@ -99,6 +96,17 @@ class Reporter:
         if self.log is not None:
             self.log.train(row)
         state.sums, state.interval_start, state.interval_rows = {}, state.elapsed, 0
+
+    def _share_sums(self) -> None:
+        """Give all processes the mean of their sums, which is what a checkpoint keeps for all of them."""
+        sums = self.state.sums
+        if self.accelerator.num_processes > 1 and sums:
+            totals = [total for total, _ in sums.values()]
+            local = torch.tensor(totals, dtype=torch.float64, device=self.accelerator.device)
+            shared = self.accelerator.reduce(local, reduction="mean").tolist()
+            self.state.sums = {
+                name: [total, count] for (name, (_, count)), total in zip(sums.items(), shared, strict=True)
+            }
 
     def _validate(self) -> None:
         state = self.state
@@ -124,6 +132,7 @@ class Reporter:
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
+        self._share_sums()
         if self.accelerator.is_main_process:
             self.state.save(self.run_dir / "checkpoints")
         self.accelerator.wait_for_everyone()

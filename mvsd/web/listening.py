@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.audio import resample_blocks, save_audio
-from mvsd.errors import NotMeasurable
+from mvsd.errors import MvsdError
 from mvsd.figures import HIGHEST_HZ, spectrogram_images
 from mvsd.level import LoudnessMeter
 from mvsd.soundtrack import open_sound
@@ -73,7 +73,7 @@ class Listening:
 
     def _loudness(self) -> str:
         if self.change_db is None:
-            return "Too short or too quiet to measure its loudness: both are played as they are."
+            return "Its loudness cannot be measured (too short, quiet, or low a rate): both are played as they are."
         if abs(self.change_db) < 0.05:
             return "Both are equally loud."
         way = "louder" if self.change_db < 0 else "quieter"
@@ -125,10 +125,10 @@ def _load(path: Path, rate: int) -> Waveform:
 def _loudness_change_db(source: Waveform, estimate: Waveform, rate: int) -> float | None:
     levels = []
     for waveform in (source, estimate):
-        meter = LoudnessMeter(rate, len(waveform))
-        meter.add(waveform)
         try:
+            meter = LoudnessMeter(rate, len(waveform))
+            meter.add(waveform)
             levels.append(meter.level_db())
-        except NotMeasurable:
+        except MvsdError:  # too quiet, too short, or at a rate for which loudness is not defined
             return None
     return levels[0] - levels[1]
