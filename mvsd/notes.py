@@ -52,7 +52,7 @@ def read_notes(path: Path, tags: Mapping[str, str]) -> Notes:
     Of tags that are not UTF-8, which libsndfile reads as it, those of a WAV file are taken as Windows-1252.
     """
     found, speakers = list[Chunk](), 0
-    texts = dict[bytes, bytes]()
+    texts = dict[str, str]()
     with suppress(OSError, struct.error), path.open("rb") as file:
         for name, size in _chunks(file):
             if name == b"fmt ":
@@ -65,11 +65,7 @@ def read_notes(path: Path, tags: Mapping[str, str]) -> Notes:
                 found.append((name, file.read(size)))
             elif kind == _TEXTS:
                 texts |= _read_texts(file.read(size)[4:])
-    known = {name: texts[key].rstrip(b"\0") for key, name in _TAGS.items() if key in texts}
-    legible = {
-        name: known[name].decode("cp1252", "ignore") if _DAMAGED in text and name in known else text
-        for name, text in tags.items()
-    }
+    legible = {name: texts.get(name, text) if _DAMAGED in text else text for name, text in tags.items()}
     kept = {name: text for name, text in legible.items() if _DAMAGED not in text}
     return Notes(kept, tuple(found), speakers)
 
@@ -97,13 +93,18 @@ def append_chunks(path: Path, chunks: tuple[Chunk, ...]) -> None:
         file.write(struct.pack("<Q" if is_long else "<I", size))
 
 
-def _read_texts(content: bytes) -> dict[bytes, bytes]:
-    """Of what follows the name of a list of texts."""
-    texts, position = dict[bytes, bytes](), 0
+def _read_texts(content: bytes) -> dict[str, str]:
+    """The tags that are not UTF-8, of what follows the name of a list of texts."""
+    texts, position = dict[str, str](), 0
     while position + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, position)
-        texts[name] = content[position + 8 : position + 8 + size]
+        text = content[position + 8 : position + 8 + size].partition(b"\0")[0]
         position += 8 + size + size % 2
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            if name in _TAGS:
+                texts[_TAGS[name]] = text.decode("cp1252", "ignore")
     return texts
 
 

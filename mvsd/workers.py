@@ -57,7 +57,7 @@ def run_in_processes(
     busy: dict[Connection, tuple[_Worker, Task]] = {}
     try:
         while queue or busy:
-            while queue and len(busy) < jobs:
+            while queue and len(busy) < _at_most(jobs):
                 worker = idle.pop() if idle else _Worker(function)
                 if not worker.process.is_alive():  # it died with nothing to do
                     worker.end()
@@ -159,6 +159,10 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _at_most(jobs: int) -> int:
+    return min(jobs, _MOST_ON_WINDOWS) if os.name == "nt" else jobs
+
+
 @contextmanager
 def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Freshly started processes of one thread each, which end when this one does.
@@ -167,12 +171,12 @@ def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """
     spawned = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and locks
     with environment(ONE_THREAD):
-        most = _MOST_ON_WINDOWS if os.name == "nt" else jobs
-        executor = ProcessPoolExecutor(min(jobs, most), spawned, initializer=end_with_parent)
+        executor = ProcessPoolExecutor(_at_most(jobs), spawned, initializer=end_with_parent)
         try:
             yield executor
         except BaseException as error:
-            executor.shutdown(wait=False, cancel_futures=True)
+            # Who was asked to end cleans up after the processes, which finish what they have begun.
+            executor.shutdown(wait=isinstance(error, SystemExit), cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise MvsdError(DIED) from error
             raise

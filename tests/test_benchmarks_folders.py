@@ -40,10 +40,10 @@ class TestFolder:
         assert example.key == "kitchen" and example.scene is not None and example.anechoic is None
 
     def test_names_in_any_script(self, tmp_path: Path) -> None:
-        for name in ("客厅", "卧室 2", "Küche", "Köche"):
+        for name in ("客厅", "卧室 2", "Küche", "Köche", "की", "का"):
             soundfile.write(tmp_path / f"{name}.wav", synthetic_voice(0, 0.2), 16_000)
         found = open_dataset(tmp_path)
-        assert [example.key for example in found] == ["Köche", "Küche", "卧室-2", "客厅"]
+        assert [example.key for example in found] == ["Köche", "Küche", "का", "की", "卧室-2", "客厅"]
         write_shards(found, tmp_path / "shards", prefix="x")
         assert Shards(tmp_path / "shards").keys == [example.key for example in found]
         soundfile.write(tmp_path / "卧室-2.wav", synthetic_voice(0, 0.2), 16_000)

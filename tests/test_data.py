@@ -238,6 +238,11 @@ class TestSpeech:
         )
         assert training.paths == ["set/27/123/27-123-0.wav", "set/27/1239/27-1239-0.wav"]
         assert test.paths == ["set/19/1/19-1-0.wav", "set/9/x.wav"]
+        for glob in ("set/27/1239/*", "*/27/1239/27-1239-0.wav"):
+            (held,) = Speech(tmp_path, tmp_path / "cache", [glob], only_holdout=True).paths
+            assert held == "set/27/1239/27-1239-0.wav"
+        (flat,) = Speech(tmp_path / "set" / "9", tmp_path / "cache", ["x*"], only_holdout=True).paths
+        assert flat == "x.wav"
 
     def test_rebuilds_only_when_the_files_change(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

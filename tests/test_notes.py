@@ -53,9 +53,9 @@ def test_tags_of_older_programs_keep_their_letters(tmp_path: Path) -> None:
     texts = b"INFO" + b"".join(
         name + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
         for name, text in (
-            (b"INAM", "Küche".encode("cp1252") + b"\0"),
+            (b"INAM", "Küche".encode("cp1252") + b"\0rest"),
             (b"IART", "Ännchen".encode()),
-            (b"IXYZ", b"x"),
+            (b"ICMT", "K\ufffdche".encode()),
         )
     )
     path = tmp_path / "a.wav"
@@ -63,7 +63,7 @@ def test_tags_of_older_programs_keep_their_letters(tmp_path: Path) -> None:
     append_chunks(path, ((b"LIST", texts),))
     convert_file(Half(), path, path, force=True)
     with soundfile.SoundFile(path) as file:
-        assert (file.title, file.artist) == ("Küche", "Ännchen")
+        assert (file.title, file.artist, file.comment) == ("Küche", "Ännchen", "")
     assert read_notes(tmp_path / "a.flac", {"title": "K\ufffdche", "album": "b"}).tags == {"album": "b"}
 
 

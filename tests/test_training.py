@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -33,6 +34,7 @@ from mvsd.training.ema import Ema
 from mvsd.training.logs import CsvLog
 from mvsd.training.loop import train
 from mvsd.training.precision import bf16_is_faster
+from mvsd.training.report import Reporter
 
 
 class Gain(nn.Module):
@@ -87,6 +89,17 @@ def read_log(run_dir: Path, name: str = "log.csv") -> list[dict[str, str]]:
     with (run_dir / name).open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v for k, v in row.items() if k not in ("elapsed", "examples_per_second")} for row in rows]
+
+
+def test_a_checkpoint_holds_the_sums_of_all_processes() -> None:
+    """What every process takes for its own when it goes on: their mean, so that the next one is right too."""
+    reporter, others = Reporter.__new__(Reporter), torch.tensor([6.0])
+    reporter.state = SimpleNamespace(sums={"total": [2.0, 4]})
+    reporter.accelerator = SimpleNamespace(
+        num_processes=2, device="cpu", reduce=lambda own, reduction: (own + others) / 2
+    )
+    reporter._share_sums()
+    assert reporter.state.sums == {"total": [4.0, 4]}
 
 
 class TestConfig:

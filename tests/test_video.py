@@ -32,7 +32,7 @@ from mvsd.audio import load_audio, rechunk, save_audio
 from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, VideoFileError
 from mvsd.files import convert_file
 from mvsd.scene import Scene
-from mvsd.shots import find_shots
+from mvsd.shots import _decode, find_shots
 from mvsd.soundtrack import Soundtrack
 from mvsd.video import convert_video
 
@@ -146,6 +146,18 @@ def test_a_gap_in_the_sound_is_filled_with_silence(tmp_path: Path) -> None:
     np.testing.assert_allclose(after[:24_000], first[0], atol=2**-14)
     assert not after[24_000:48_000].any()
     np.testing.assert_allclose(after[48_000:72_000], second[0], atol=2**-14)
+
+
+def test_the_last_frame_of_slides_says_how_long_it_is_shown(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4", MP4, pictures(2), [0, 5 * TICKS])
+    with av.open(str(tmp_path / "in.mp4")) as old, av.open(str(tmp_path / "slides.mp4"), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams.video}
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.duration, packet.stream = round(5 / packet.time_base), streams[packet.stream.index]
+                new.mux(packet)
+    found = list(_decode(tmp_path / "slides.mp4"))
+    assert [(round(frame.time), round(frame.seconds)) for frame in found] == [(0, 5), (5, 5)]
 
 
 def test_a_clock_in_milliseconds_costs_no_sample(tmp_path: Path) -> None:

@@ -87,15 +87,12 @@ def convert(
     from mvsd.data.remote import is_url
     from mvsd.data.shards import write_shards
 
-    source = Path(data).parent if Path(data).is_file() else Path(data)
-    if (
-        not is_url(data)
-        and out.exists()
-        and any(folder.exists() and out.samefile(folder) for folder in (source, source / split))
-    ):
-        raise typer.BadParameter(
-            "--out is where DATA is, whose shards it would replace; choose another folder"
-        )
+    if not is_url(data) and out.exists():
+        source = Path(data).resolve().parent if Path(data).is_file() else Path(data)
+        if any(folder.exists() and out.samefile(folder) for folder in (source, source / split)):
+            raise typer.BadParameter(
+                "--out is where DATA is, whose shards it would replace; choose another folder"
+            )
     with progress_bar("looking for the speaker") as progress:
         examples = _open(data, split, protocol, limit, in_view, dereverberator, seed, device, progress)
     with progress_bar("converting") as progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +14,11 @@ from mvsd.scene import Scene
 
 
 def key_of(name: str) -> str:
-    """What is made of a name for it to be a key."""
-    return re.sub(r"[^\w-]", "-", name)
+    """A name as a key: what is no letter, mark on a letter, digit, ``_`` or ``-`` becomes ``-``."""
+    letters = unicodedata.normalize("NFC", name)
+    return "".join(
+        c if c.isalnum() or c in "_-" or unicodedata.category(c)[0] == "M" else "-" for c in letters
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ that the rest of the package reads will do.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,12 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
     if not with_sound:
         wanted = "reverberant/NAME.wav, anechoic/NAME.wav, rir/NAME.wav and image/NAME.jpg"
         raise DataError(f"{folder} has no recordings; wanted are shards (.tar), a benchmark, or {wanted}")
-    keys = Counter(key_of(name) for name in with_sound)
-    if len(keys) != len(with_sound):
-        alike = sorted(name for name in with_sound if keys[key_of(name)] > 1)[:2]
-        raise DataError(
-            f"{folder}: two names differ only in characters other than letters, digits, _ and -: {' and '.join(alike)}"
-        )
+    names = dict[str, str]()
+    for name in with_sound:
+        if (other := names.setdefault(key_of(name), name)) != name:
+            raise DataError(
+                f"{folder}: {other} and {name} differ only in characters other than letters, digits, _ and -"
+            )
     return with_sound
 
 

@@ -11,7 +11,6 @@ import glob
 import io
 import itertools
 import json
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from mvsd.data.example import Example, Examples
+from mvsd.data.example import Example, Examples, key_of
 from mvsd.data.remote import expand, is_url, local_path
 from mvsd.errors import DataError, OutputExistsError, PhotoError
 from mvsd.scene import Scene
@@ -36,7 +35,6 @@ _SIZE_LIMITS = {"json": 2**20, "image.jpg": 2**26, "depth.png": 2**27}
 _SIZE_LIMITS |= {f"{name}.flac": 2**28 for name in SIGNALS}
 _MAX_PIXELS = 2**26
 _MAX_SAMPLES = 2**27
-_KEY = re.compile(r"[\w-]+")
 _LEVELS_24_BIT = 2**23
 
 
@@ -89,7 +87,7 @@ def _write_shard(examples: Iterable[Example], path: Path) -> None:
     keys = set[str]()
     with _whole_tar(path) as tar:
         for example in examples:
-            if not _KEY.fullmatch(example.key):
+            if not example.key or example.key != key_of(example.key):
                 raise DataError(f"key {example.key!r} has characters other than letters, digits, _ and -")
             if example.key in keys:
                 raise DataError(f"key {example.key!r} occurs twice in {path.name}; keys must be unique")

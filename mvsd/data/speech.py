@@ -49,8 +49,8 @@ class Speech:
         Args:
             folder: searched recursively for wav, flac, ogg, opus and mp3.
             cache: folder of the cache, about 115 MB per hour of speech; safe to delete.
-            holdout: globs on relative paths, in LibriSpeech's own layout without the chapter's folder, where ``*`` also
-                matches ``/``; those files are left out ...
+            holdout: globs on relative paths, where ``*`` also matches ``/``; those files are left out ... In
+                LibriSpeech's own layout the chapter's folder counts only for a glob that has as many folders.
             only_holdout: ... or are the only ones kept.
             weights: glob -> factor on the chance that a crop comes from these files; the last match counts.
 
@@ -141,8 +141,11 @@ def _speaker(path: str) -> str:
 
 
 def _matches(path: str, glob: str) -> bool:
-    """Without the chapter: a glob that holds a speaker out holds out all that is said by him, and nobody else."""
-    return fnmatchcase(f"{_speaker(path)}/{PurePosixPath(path).name}", glob)
+    """Without the chapter, unless the glob has as many folders: who is held out is so with all that they say."""
+    is_whole = glob.count("/") >= path.count("/")
+    return fnmatchcase(
+        path if is_whole else str(PurePosixPath(_speaker(path), PurePosixPath(path).name)), glob
+    )
 
 
 def _weight(path: str, weights: Mapping[str, float]) -> float:

@@ -27,7 +27,7 @@ from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import ForeignError, System, UnusableError
+from mvsd.evaluation.systems import PassingError, System, UnusableError
 from mvsd.evaluation.table import Record
 from mvsd.shipped import shipped_weights
 
@@ -62,8 +62,9 @@ def evaluate(
         MvsdError: the data cannot be opened, a system cannot be loaded, or an extra is missing. What goes wrong with
             a single clip is a failure in its record, with the reason.
     """
-    for source in (settings.data, settings.speech):
-        if source and Path(source).resolve() == Path(folder).resolve():
+    sources = [settings.data, str(Path(settings.data, settings.split)), settings.speech]
+    for source in filter(None, sources):
+        if Path(source).resolve() == Path(folder).resolve():
             raise DataError(f"{folder} holds what is evaluated; results need a folder of their own")
     forget()
     num_clips = len(open_examples(settings))
@@ -129,7 +130,7 @@ def _estimate(system: System, clip: Clip, condition: str) -> Waveform | str:
         estimate = system.estimate(clip, condition)
     except _FATAL:
         raise
-    except ForeignError as error:
+    except PassingError as error:
         return _MayPass(error)
     except MvsdError as error:
         return str(error)

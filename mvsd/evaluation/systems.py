@@ -237,7 +237,9 @@ class Model:
         except Exception as error:
             if is_ours:
                 raise  # ours: a fault of the program, which must not become a row of failures
-            raise ForeignError(f"{self.spec} raised {type(error).__name__}: {error}") from error
+            may_pass = isinstance(error, (MemoryError, OSError)) or "memory" in str(error)
+            reason = f"{self.spec} raised {type(error).__name__}: {error}"
+            raise (PassingError(reason) if may_pass else MvsdError(reason)) from error
 
 
 @dataclass(frozen=True)
@@ -359,8 +361,8 @@ class UnusableError(MvsdError):
     """A system that no clip can be given to."""
 
 
-class ForeignError(MvsdError):
-    """What the user's own code raised."""
+class PassingError(MvsdError):
+    """The user's own code lacked memory or a file, which may be there the next time."""
 
 
 def _find_module(name: str) -> Path | None:

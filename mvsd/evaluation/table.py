@@ -200,7 +200,7 @@ class Difference:
     """A system with the right photo minus itself without, or with a wrong one, clip by clip.
 
     Mean over the clips that could be measured both times, with its 95 % bootstrap interval, None if there are fewer
-    than two; `num_independent` of them, which is the number of speakers where these are known; `is_better` where the
+    than two; `num_independent` of them, which is the number of speakers where several are known; `is_better` where the
     interval shows the right photo to help, None where it may be chance.
     """
 

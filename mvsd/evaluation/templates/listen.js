@@ -3,7 +3,7 @@
 "use strict";
 const test = JSON.parse(document.getElementById("test").textContent);
 const find = id => document.getElementById(id);
-let listener = "", order = [], place = 0, answers = {};
+let listener = "", order = [], place = 0, been = [], answers = {};
 let unsaved = false, remembered = true;
 
 function generator(text) {           // FNV-1a, then mulberry32
@@ -69,6 +69,7 @@ function heard() {                   // a choice is possible once both have been
 }
 
 function next() {                    // what is answered already is not asked again
+  been.push(place);
   do place += 1; while (place < order.length && order[place].id in answers);
   pause();
   show();
@@ -124,7 +125,7 @@ find("skip").addEventListener("click", next);
 window.addEventListener("beforeunload", event => { if (unsaved && !remembered) event.preventDefault(); });
 
 find("back").addEventListener("click", () => {
-  place -= 1;
+  place = been.pop() ?? place - 1;
   delete answers[order[place].id];
   memory.save();
   pause();
