@@ -134,6 +134,16 @@ class TestRecognizers:
         loud = 0.99 * clip / np.abs(clip[: int(1.6 * RATE)]).max()
         assert metrics.recognize(30 * loud[: int(1.6 * RATE)]) == metrics.recognize(loud[: int(1.6 * RATE)])
 
+    def test_pocketsphinx_forgets_the_noise_of_the_clip_before(self):
+        pytest.importorskip("pocketsphinx")
+        rng, clip = np.random.default_rng(0), load_audio(SAMPLES / "voice.flac")[0][0][: 4 * RATE]
+        peak = np.abs(clip).max()
+        noisy = clip + 0.05 * peak * rng.standard_normal(len(clip))
+        words._recognizer.cache_clear()
+        first = metrics.recognize(noisy)
+        metrics.recognize(0.3 * peak * rng.standard_normal(RATE))
+        assert metrics.recognize(noisy) == first
+
     def test_missing_recogniser_says_what_to_install(self, monkeypatch):
         def fail(module: str) -> None:
             raise ModuleNotFoundError(name=module)

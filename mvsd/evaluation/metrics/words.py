@@ -86,6 +86,7 @@ def _pocketsphinx() -> Callable[[NDArray[np.floating]], str]:
 
     def recognize_clip(samples: NDArray[np.floating]) -> str:
         pcm = np.round(32767 / max(1.0, np.abs(samples).max(initial=0)) * samples).astype("<i2")
+        decoder.reinit_feat()  # else it goes on with what it took for noise in the clip before
         decoder.start_utt()
         decoder.process_raw(pcm.tobytes(), full_utt=True)
         decoder.end_utt()
