@@ -29,9 +29,8 @@ def wer(*, estimate: Waveform, transcript: str, sample_rate: int, recognizer: st
     if not wanted:
         raise NotMeasurable("the transcript has no words")
     require_rate("the word error rate", sample_rate)
-    is_silent = np.size(estimate) > 0 and not np.any(
-        estimate
-    )  # all words are lost, which is no failure to measure
+    # Of silence all words are lost, which is no failure to measure.
+    is_silent = np.size(estimate) > 0 and not np.any(estimate)
     heard = [] if is_silent else normalized_words(recognize(checked(estimate, "estimate"), recognizer))
     return 100 * num_word_errors(wanted, heard) / len(wanted)
 
