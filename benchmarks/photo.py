@@ -114,10 +114,11 @@ def report_again(folders: list[str], name: str) -> str:
 
 def error_db(converter: Converter, rirs: torch.Tensor, scenes: Sequence[Scene | None]) -> float:
     """Root mean square error (dB) of what a model expects of rooms with the responses (N, R), shown these scenes."""
-    squares = [
-        converter.envelope_loss(rirs[start : start + ROWS], converter.tokens(scenes[start : start + ROWS]))
-        for start in range(0, len(rirs), ROWS)
-    ]
+    assert converter.envelope is not None
+    squares = []
+    for start in range(0, len(rirs), ROWS):
+        expected = converter.envelope(converter.tokens(scenes[start : start + ROWS]))
+        squares.append((expected - measured(converter, rirs[start : start + ROWS])).square().mean((1, 2)))
     return 20 * float(torch.cat(squares).mean().sqrt())
 
 

@@ -123,7 +123,7 @@ class AudioWriter:
         self.subtype = closest_subtype(path, subtype)
         self.num_samples = 0
         self.gain_db = 0.0
-        self._peak = 0.0
+        self.peak = 0.0
         self._spool: Any = None
         self._target = Path(os.path.realpath(self.path))  # a link keeps pointing to its file
         self._require_free()
@@ -157,7 +157,7 @@ class AudioWriter:
         peak = float(np.abs(samples).max(initial=0.0))
         if not np.isfinite(peak):
             raise AudioFileError(f"{self.path}: NaN or infinity was to be written; nothing was")
-        self._peak = max(self._peak, peak)
+        self.peak = max(self.peak, peak)
         self.num_samples += len(samples)
         with self._io_errors():
             self._spool.write(samples.data if samples.size else b"")
@@ -166,8 +166,8 @@ class AudioWriter:
         if self.num_samples == 0:
             raise AudioFileError(f"{self.path}: no samples came, so nothing was written")
         gain = 10 ** (self.gain_db / 20)
-        if self.subtype not in _FLOATING and gain * self._peak > 1.0:
-            gain = 1.0 / self._peak
+        if self.subtype not in _FLOATING and gain * self.peak > 1.0:
+            gain = 1.0 / self.peak
         with whole_file(self.path, AudioFileError) as temporary, self._io_errors():
             self._convert(temporary, gain)
             self._require_free()

@@ -95,7 +95,7 @@ class Converter(nn.Module, Blockwise):
         return losses
 
     def envelope_loss(self, rir: Tensor, tokens: Tensor) -> Tensor:
-        """Squared error of the energy envelope that the scene predicts, in units of 20 dB: (B, R), (B, L, D) -> (B,).
+        """Error of the energy envelope that the scene predicts (`EnergyEnvelope.error`): (B, R), (B, L, D) -> (B,).
 
         It needs no diffusion: of all that is learned here it costs least and says most about the photo. Raises
         ValueError where the converter generates speech.
@@ -103,8 +103,8 @@ class Converter(nn.Module, Blockwise):
         if self.envelope is None:
             raise ValueError("only a converter that generates a response predicts its envelope")
         measured = self.envelope.measure(self.spectrogram.encode(_late(rir)))
-        error: Tensor = self.envelope(tokens) - measured
-        return error.square().mean((1, 2))
+        error: Tensor = self.envelope.error(self.envelope(tokens), measured)
+        return error
 
     def forward(
         self,

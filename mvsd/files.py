@@ -20,6 +20,8 @@ from mvsd.soundtrack import open_sound
 
 Block = NDArray[Any]
 
+_END_SECONDS = 0.02
+
 
 @dataclass(frozen=True)
 class ConversionReport:
@@ -27,7 +29,8 @@ class ConversionReport:
 
     Samples per channel, rate in Hz, channels, length in seconds, and the gain in dB that was applied to the whole
     output: to keep the level that was asked for, and to keep it from clipping; `short_db` is by how much the second
-    kept it below the first.
+    kept it below the first. `end_db` is the level of what the output has more than the source in its last 20 ms,
+    relative to its highest peak: high where a room would have gone on.
     """
 
     num_samples: int
@@ -36,6 +39,7 @@ class ConversionReport:
     seconds: float
     gain_db: float
     short_db: float = 0.0
+    end_db: float = -math.inf
 
 
 def convert_file(
@@ -47,13 +51,15 @@ def convert_file(
     seed: int = 0,
     steps: int | None = None,
     level: Level = "keep",
+    subtype: str | None = None,
     tail: float = 0.0,
     force: bool = False,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> ConversionReport:
     """Converts a sound file of any length; rate, channels, length and, where possible, sample format stay.
 
-    Of a video it is the sound that is converted, on the video's clock (`mvsd.soundtrack`). `level` says what stays
+    Of a video it is the sound that is converted, on the video's clock (`mvsd.soundtrack`). `subtype` is another sample
+    format, by `AudioWriter`'s name. `level` says what stays
     equal: "keep" the gain (the output is lowered only where it would clip), "peak" the largest sample, "lufs" the
     integrated loudness (ITU-R BS.1770-4). The gain, one for the whole file, is found while the output waits in a
     temporary file, and where it would clip a lower one is taken; the report says which. `tail` adds seconds of silence
@@ -75,29 +81,46 @@ def convert_file(
     seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
     before, after = (level_meter(level, rate, channels) for _ in range(2))
     num_read = 0
+    given, made = (_End(channels, round(_END_SECONDS * rate)) for _ in range(2))
 
     def source() -> Iterator[Block]:
         nonlocal num_read
         for block in reader.blocks():
             num_read += block.shape[1]
             before.add(block)
+            given.add(block)
             yield block
-        num_read += round(tail * rate)
-        yield np.zeros((channels, round(tail * rate)), np.float32)
+        silence = np.zeros((channels, round(tail * rate)), np.float32)
+        num_read += silence.shape[1]
+        given.add(silence)
+        yield silence
 
-    with AudioWriter(
-        output_path, rate, channels, subtype=reader.subtype, notes=reader.notes, force=force
-    ) as writer:
+    subtype = subtype or reader.subtype
+    with AudioWriter(output_path, rate, channels, subtype=subtype, notes=reader.notes, force=force) as writer:
         for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
             writer.write(block)
             after.add(block)
+            made.add(block)
             if progress is not None:
                 progress(writer.num_samples / rate, seconds_in_all)
         if writer.num_samples != num_read:
             raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
         writer.gain_db = wanted_db = level_gain_db(Path(source_path), level, before, after)
     short_db = wanted_db - writer.gain_db
-    return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db, short_db)
+    more = float(np.square(made.samples - given.samples).mean())
+    end_db = 10 * math.log10(more) - 20 * math.log10(writer.peak) if more else -math.inf
+    return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db, short_db, end_db)
+
+
+class _End:
+    """The last samples of a stream, (C, n); silence before it."""
+
+    def __init__(self, channels: int, num_samples: int) -> None:
+        self.samples = np.zeros((channels, num_samples), np.float32)
+
+    def add(self, block: Block) -> None:
+        num_samples = self.samples.shape[1]
+        self.samples = np.concatenate([self.samples, block], axis=1)[:, -num_samples:]
 
 
 def level_gain_db(path: Path, level: Level, before: Meter, after: Meter) -> float:

@@ -41,7 +41,8 @@ class MutualConfig:
     still to be found out, and `reverberator_share` that of the pairs which teach the reverberator's diffusion: a
     response is learned sooner than speech, and its envelope, which all pairs teach, says most of what a photo knows.
     (Several processes each take that share of their own pairs, rounded, so a step is not quite that of one process.)
-    `learners` are the converters that change; another one only grades.
+    `learners` are the converters that change; another one only grades. `keeps_statistics` leaves those of batch
+    normalisation as they are, which suits a run that goes on from weights that have seen more than it will.
     """
 
     style: float = 0.5
@@ -59,6 +60,7 @@ class MutualConfig:
     start_share: float = 0.25
     reverberator_share: float = 1.0
     learners: tuple[str, ...] = CONVERTERS
+    keeps_statistics: bool = False
 
     def __post_init__(self) -> None:
         """Check learners and ranges; raises ConfigError."""
@@ -97,6 +99,10 @@ class MutualLearning(nn.Module):
         super().train(mode)
         for name in set(CONVERTERS) - set(self.config.learners):
             self.get_submodule(name).eval()
+        if self.config.keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def forward(self, batch: Batch, *, cycle: bool) -> dict[str, Tensor]:

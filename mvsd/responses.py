@@ -1,20 +1,23 @@
-"""A room's impulse response as a file of its own, for any convolution plug-in."""
+"""A room's impulse response as a file of its own: for any convolution plug-in, and from anywhere into a recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.acoustics import decay_time, drr_db
+from mvsd.acoustics import decay_time, direct_index, drr_db
 from mvsd.amount import response_of
 from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
-from mvsd.blockwise import CORE_RATE, BlockConverter
-from mvsd.errors import MvsdError, NotMeasurable
-from mvsd.fullband import extend_response
+from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise
+from mvsd.errors import AudioFileError, MvsdError, NotMeasurable
+from mvsd.fullband import convert_by_response, extend_response
 from mvsd.scene import Scene
+from mvsd.soundtrack import open_sound
+from mvsd.streaming import convolve_blocks
 
 RATE_RANGE = (8000, HIGHEST_RATE)  # Hz
 MAX_SECONDS = 60.0
@@ -64,7 +67,8 @@ def describe_response(
 
     Up to 8 kHz, whatever the rate: to that the reverberation time of a photo, or one that was asked for, refers.
     """
-    rir, sample_rate = _below_8_khz(rir, sample_rate)
+    if sample_rate > CORE_RATE:
+        rir, sample_rate = _at_rate(rir, sample_rate, CORE_RATE), CORE_RATE
     measures: dict[str, Callable[[], str]] = {
         "T20": lambda: f"{decay_time(rir, sample_rate, 'T20'):.2f} s",
         "T30": lambda: f"{decay_time(rir, sample_rate, 'T30'):.2f} s",
@@ -79,15 +83,76 @@ def describe_response(
     return ", ".join(parts)
 
 
-def _below_8_khz(rir: NDArray[np.floating], sample_rate: int) -> tuple[NDArray[np.floating], int]:
-    """The inverse of `extend_response`: the direct sound stays as it is, what follows is resampled."""
-    if sample_rate <= CORE_RATE:
-        return rir, sample_rate
+@final
+class KnownRoom(Blockwise):
+    """The room of a response that is known: a reverberator that needs no photo, and has nothing to choose.
+
+    `rir` (R,) at `sample_rate` may be of any level and begin with a delay: it is cut to start at its direct sound
+    (`mvsd.acoustics.direct_index`) and divided by that, so a voice keeps its level and its place. A recording at
+    a higher rate than 16 kHz is given the response's own upper band, or where it has none, that of `extend_response`.
+
+    Raises NotMeasurable where there is no direct sound.
+    """
+
+    def __init__(self, rir: NDArray[np.floating], sample_rate: int) -> None:
+        rir = np.asarray(rir, np.float32)[direct_index(rir, sample_rate) :]
+        self.rir, self.sample_rate = rir / rir[0], sample_rate
+
+    def convert_blocks(
+        self,
+        blocks: Blocks,
+        sample_rate: int,
+        num_channels: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """See `Blockwise`; `scene` and `steps` change nothing."""
+        if self.sample_rate <= CORE_RATE < sample_rate:
+            yield from convert_by_response(blocks, self.response(), sample_rate, seed=seed)
+        else:
+            yield from convolve_blocks(blocks, _at_rate(self.rir, self.sample_rate, sample_rate))
+
+    def response(
+        self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+    ) -> NDArray[np.float32]:
+        """The response (R,) at 16 kHz, whatever is asked for."""
+        return _at_rate(self.rir, self.sample_rate, CORE_RATE)
+
+
+def load_room(path: str | Path) -> KnownRoom:
+    """The room of a response in a sound file of one channel, up to 60 s; raises AudioFileError where there is none."""
+    reader = open_sound(Path(path))
+    if reader.channels != 1:
+        raise AudioFileError(
+            f"{path}: {reader.channels} channels; a response has one: save that one as a file"
+        )
+    blocks, num_samples = list[NDArray[np.float32]](), 0
+    for block in reader.blocks():
+        blocks.append(block)
+        num_samples += block.shape[1]
+        if num_samples > MAX_SECONDS * reader.sample_rate:
+            raise AudioFileError(
+                f"{path}: longer than {MAX_SECONDS:g} s, which no response is; give an impulse response"
+            )
+    try:
+        return KnownRoom(
+            np.concatenate([np.zeros((1, 0), np.float32), *blocks], axis=1)[0], reader.sample_rate
+        )
+    except NotMeasurable as error:
+        raise AudioFileError(f"{path}: no impulse response: {error}") from error
+
+
+def _at_rate(rir: NDArray[np.floating], sample_rate: int, new_rate: int) -> NDArray[np.float32]:
+    """The direct sound stays as it is, what follows is resampled."""
     late = np.array(rir, np.float32)
+    if sample_rate == new_rate:
+        return late
     direct, late[0] = late[0], 0.0
-    late = resample(late, sample_rate, CORE_RATE) * np.float32(sample_rate / CORE_RATE)
+    late = resample(late, sample_rate, new_rate) * np.float32(sample_rate / new_rate)
     late[0] = direct
-    return late, CORE_RATE
+    return late
 
 
 def write_response(

@@ -115,14 +115,12 @@ class _Piece:
         return min(self.past, key=lambda moment: abs(moment.time - time))
 
 
-def find_shots(
-    path: str | Path, progress: Callable[[float], None] | None = None, *, required: bool = True
-) -> Iterator[Shot]:
+def find_shots(path: str | Path, progress: Callable[[float], None] | None = None) -> Iterator[Shot]:
     """The shots of a video's first picture stream, each as soon as it is over; neighbours show different rooms.
 
     The first starts at 0, the last has no end. `progress` is called with the seconds that have been looked at. Every
-    frame is decoded, one is held, so memory does not grow with the length. Where no frame can be decoded or nothing is
-    to be seen, raises VideoFileError, or if no shot is `required` gives one without a scene.
+    frame is decoded, one is held, so memory does not grow with the length. Raises VideoFileError
+    where no frame can be decoded or nothing is to be seen.
     """
 
     def frames() -> Iterator[Frame]:
@@ -132,18 +130,11 @@ def find_shots(
             yield frame
 
     is_seen = False
-    try:
-        for shot in group_scenes(cut_shots(frames())):
-            is_seen = True
-            yield shot
-        if not is_seen:
-            raise VideoFileError(
-                f"{path}: no frame of it shows anything; give a photo of the room with --scene"
-            )
-    except VideoFileError:
-        if required or is_seen:
-            raise
-        yield Shot(0.0, np.inf, None)
+    for shot in group_scenes(cut_shots(frames())):
+        is_seen = True
+        yield shot
+    if not is_seen:
+        raise VideoFileError(f"{path}: no frame of it shows anything; give a photo of the room with --scene")
 
 
 def cut_shots(frames: Iterable[Frame]) -> Iterator[_Piece]:

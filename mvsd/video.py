@@ -77,14 +77,14 @@ def convert_recording(
     output_path: str | Path,
     scene: Scene | None = None,
     *,
-    needs_scene: bool = True,
+    watch: bool = True,
     around: Around | None = None,
     **options: Any,
 ) -> ConversionReport | VideoReport:
     """`convert_video` where the output's suffix is a container's, else `convert_file`; `options` are theirs."""
     if is_container(output_path):
         return convert_video(
-            converter, source_path, output_path, scene, needs_scene=needs_scene, around=around, **options
+            converter, source_path, output_path, scene, watch=watch, around=around, **options
         )
     whole = around(converter) if around else converter
     return convert_file(whole, source_path, output_path, scene, **options)
@@ -97,7 +97,6 @@ def convert_video(
     scene: Scene | None = None,
     *,
     watch: bool = True,
-    needs_scene: bool = True,
     around: Around | None = None,
     seed: int = 0,
     steps: int | None = None,
@@ -110,9 +109,9 @@ def convert_video(
     The output's suffix chooses the container (`mvsd.container.FORMATS`). The packets of the pictures, of further sound
     and of subtitles are copied with their times, as far as it holds them; the first sound stream is converted as
     `mvsd.soundtrack` reads it, into the codec of `codec_for`. Without a `scene`, the video's own frames are the scenes,
-    shot by shot (`mvsd.shots`), unless `watch` is false; where they show nothing, that is an error if the converter
-    `needs_scene`. `around` is put around all that converts the sound, from its start to its end (`mvsd.check.Checked`).
-    `level` is that of `mvsd.files.convert_file`. `progress` is called with the seconds done and in all (None: unknown).
+    shot by shot (`mvsd.shots`), unless `watch` is false: for a converter that does without. `around` is put around all
+    that converts the sound, from its start to its end (`mvsd.check.Checked`). `level` is that of
+    `mvsd.files.convert_file`. `progress` is called with the seconds done and in all (None: unknown).
 
     The output appears whole or not at all. Raises `VideoFileError` for a source that is no video, has no sound, no
     pictures, is encrypted, damaged or cut short, and for an output that cannot be written; `OutputExistsError` for one
@@ -126,7 +125,7 @@ def convert_video(
     changes: list[float] = []
     if scene is None and watch and is_video(output):
         bar.num_parts = 2
-        shots = find_shots(source, bar.watched, required=needs_scene)
+        shots = find_shots(source, bar.watched)
         converter = _tracked(converter, _noted(shots, changes))
     converter = around(converter) if around else converter
     target = Path(os.path.realpath(output))  # a link keeps pointing to its file

@@ -30,11 +30,11 @@ from mvsd.data.mixing import (
     row_seed,
     through_microphone,
 )
-from mvsd.data.scenes import SceneConfig, _cropped
+from mvsd.data.scenes import SceneConfig, Scenes, _framed
 from mvsd.data.shards import Shards, write_shards
 from mvsd.data.speech import Speech, coloured_noise
 from mvsd.errors import ConfigError, DataError, OutputExistsError
-from mvsd.scene import Scene
+from mvsd.scene import IMAGENET_MEAN, IMAGENET_STD, Scene
 
 CONFIG = DataConfig(
     num_samples=2048,
@@ -501,10 +501,11 @@ class TestMixer:
     def test_a_crop_enlarges_a_piece_of_a_photo_and_leaves_panoramas_whole(self, mixer: Mixer) -> None:
         ramp = np.broadcast_to(np.linspace(0, 1, 128, dtype=np.float32), (4, 96, 128))
         for share in (0.5, 0.7, 1.0):
-            piece = _cropped(ramp, share, np.array([0.3, 0.6]))
+            piece, box = _framed(ramp, share, np.array([0.3, 0.6]), None, (96, 192))
             # A piece of a ramp, enlarged, rises less, and holds no depth that was not there.
             assert np.ptp(piece[0, 48]) == pytest.approx(share, abs=0.01)
             assert np.isin(piece[3], ramp[3]).all()
+            assert piece.shape == (4, 96, 128) and box == (slice(0, 96), slice(32, 160))
         config, scenes = SceneConfig(jitter=0.0, crop=0.5, depth_dropout=0.0), mixer._rooms.scenes
         whole = scenes._canvases[1].astype(np.float32)
         drawn = [scenes.draw(1, np.random.default_rng(seed), config) for seed in range(10)]
@@ -512,6 +513,49 @@ class TestMixer:
         assert not any(np.array_equal(canvas, whole) for canvas in drawn)
         turned = scenes.draw(0, np.random.default_rng(1), config)
         np.testing.assert_allclose(np.sort(turned.ravel()), np.sort(scenes._canvases[0].ravel()))
+
+    @pytest.mark.parametrize(
+        ("aspect", "shown", "box"),
+        [
+            (3 / 4, 72 / 128, (slice(0, 96), slice(60, 132))),
+            (1.0, 96 / 128, (slice(0, 96), slice(48, 144))),
+            (16 / 9, 1.0, (slice(0, 96), slice(10, 181))),
+            (4.0, 1.0, (slice(24, 72), slice(0, 192))),
+        ],
+    )
+    def test_a_photo_of_another_shape_is_fitted_as_such_photos_are(
+        self, aspect: float, shown: float, box: tuple[slice, slice]
+    ) -> None:
+        ramp = np.broadcast_to(np.linspace(0, 1, 128, dtype=np.float32), (4, 96, 128))
+        piece, found = _framed(ramp, 1.0, np.array([0.5, 0.5]), aspect, (96, 192))
+        assert found == box
+        assert piece.shape[1:] == tuple(side.stop - side.start for side in box)
+        assert np.ptp(piece[0, 0]) == pytest.approx(shown, abs=0.02)
+
+    def test_the_shape_of_a_photo_is_drawn_and_its_bars_stay_zero(self, mixer: Mixer) -> None:
+        config, scenes = SceneConfig(reshape=0.7, depth_dropout=0.0), mixer._rooms.scenes
+        drawn = [scenes.draw(1, np.random.default_rng(seed), config) for seed in range(40)]
+        boxes = [tuple(np.flatnonzero(canvas[0].any(axis)) for axis in (1, 0)) for canvas in drawn]
+        aspects = np.array([len(columns) / len(rows) for rows, columns in boxes])
+        assert 5 < np.sum(np.isclose(aspects, 4 / 3)) < 20
+        assert (
+            aspects.min() < 0.85 and aspects.max() > 1.6 and (aspects > 0.73).all() and (aspects < 1.8).all()
+        )
+        for canvas, (rows, columns) in zip(drawn, boxes, strict=True):
+            assert len(rows) == 96 or len(columns) == 192
+            outside = np.ones(canvas.shape[1:], bool)
+            outside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = False
+            assert not canvas[:, outside].any()
+
+    def test_a_warm_light_makes_white_yellow_and_leaves_black(self, mixer: Mixer) -> None:
+        scenes = Scenes([Scene(np.repeat(np.uint8([[[0] * 3, [255] * 3]]), 48, 0).repeat(32, 1))])
+        canvas = scenes.draw(0, np.random.default_rng(3), SceneConfig(jitter=0.2))
+        black, white = canvas[:3, 48, 40], canvas[:3, 48, 150]
+        black, white = sorted(
+            (IMAGENET_MEAN + IMAGENET_STD * colour for colour in (black, white)), key=np.sum
+        )
+        # Light multiplies what a camera sees: but for contrast and brightness, which all colours share, black stays.
+        assert np.ptp(white) > 3 * np.ptp(black) > 0
 
     def test_blur_and_noise_spare_depth_and_bars(self, mixer: Mixer) -> None:
         config = SceneConfig(jitter=0.0, depth_dropout=0.0)

@@ -633,7 +633,7 @@ def test_a_dark_video_is_dereverberated_and_has_no_room_to_be_put_into(tmp_path:
     with pytest.raises(VideoFileError, match="no frame of it shows anything"):
         convert_video(Gain(), source, tmp_path / "out.mp4")
     converter = Gain()
-    convert_video(converter, source, tmp_path / "out.mp4", needs_scene=False)
+    convert_video(converter, source, tmp_path / "out.mp4", watch=False)
     assert converter.scenes == [None]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from enum import Enum
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,15 +14,32 @@ from mvsd.cli.jobs import convert, convert_folder, require_scene, require_usable
 from mvsd.cli.options import (
     PHOTO_HELP,
     SCENE_HELP,
+    Bits,
+    Check,
     Depth,
     Device,
+    Dry,
     Force,
     Jobs,
+    Keep,
+    KeepEarly,
+    Known,
+    Level,
+    LowGain,
     Model,
     Output,
+    Photo,
+    Rt60,
+    SampleBits,
     Seed,
+    Shifts,
     Source,
     Steps,
+    StepsIn,
+    Strength,
+    Tail,
+    Wet,
+    WetLeft,
     Where,
     choose_device,
     tell_depth,
@@ -31,80 +48,16 @@ from mvsd.cli.options import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from mvsd.blockwise import BlockConverter
+    from mvsd.blockwise import BlockConverter, ResponseConverter
     from mvsd.converter import Converter, Direction
     from mvsd.scene import Scene
-
-
-class Bits(str, Enum):
-    """Sample format of a response."""
-
-    float = "float"
-    pcm24 = "24"
-
-
-class Keep(str, Enum):
-    """What stays equal of a recording's level."""
-
-    keep = "keep"
-    peak = "peak"
-    lufs = "lufs"
-
-
-_MAX_GAIN_DB = 40
-
-Wet = Annotated[
-    float, typer.Option(max=_MAX_GAIN_DB, metavar="DB", help="Gain of what the room adds; -inf is none.")
-]
-WetLeft = Annotated[
-    float,
-    typer.Option("--wet", max=_MAX_GAIN_DB, metavar="DB", help="Level at which the removed room is left in."),
-]
-Dry = Annotated[float, typer.Option(max=_MAX_GAIN_DB, metavar="DB", help="Gain of the direct voice.")]
-Rt60 = Annotated[
-    float | None,
-    typer.Option(min=0.1, max=10, metavar="SECONDS", help="Bend the room to this reverberation time (T20)."),
-]
-LowGain = Annotated[
-    float | None,
-    typer.Option(
-        min=-60, max=20, metavar="DB", help="Gain of the room below 1 kHz, instead of the model's own."
-    ),
-]
-KeepEarly = Annotated[
-    float,
-    typer.Option(min=0, max=200, metavar="MS", help="Leave the early sound in, up to MS after the direct."),
-]
-Strength = Annotated[
-    float, typer.Option(min=0, max=1, help="0 leaves the recording as it is, 1 converts it wholly.")
-]
-Shifts = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=99,
-        metavar="K",
-        help="The last pass is the mean of K conversions on shifted frames; more take longer.",
-    ),
-]
-Level = Annotated[
-    Keep, typer.Option(help="What stays equal: keep the gain, the highest peak, or the loudness in LUFS.")
-]
-Tail = Annotated[
-    float,
-    typer.Option(min=0, max=30, metavar="SECONDS", help="Add silence to IN, in which the room dies away."),
-]
-StepsIn = Annotated[
-    int | None, typer.Option(min=1, help="Sampling steps into the new room; by default the model's.")
-]
-Check = Annotated[bool, typer.Option("--check", help="Warn if words or voice changed; needs the extra asr.")]
-Photo = Annotated[Path | None, typer.Option(metavar="PHOTO", help=SCENE_HELP)]
 
 
 def reverb(
     source: Source,
     out: Output,
     scene: Photo = None,
+    known: Known = None,
     depth: Depth = None,
     wet: Wet = 0,
     dry: Dry = 0,
@@ -113,9 +66,11 @@ def reverb(
     tail: Tail = 0,
     strength: Strength = 1,
     save_response: Annotated[
-        Path | None, typer.Option(metavar="IR.wav", help="Also write the room's impulse response, 16 kHz.")
+        Path | None,
+        typer.Option(metavar="IR.wav", help="Also write the photo's impulse response, at IN's rate."),
     ] = None,
     level: Level = Keep.keep,
+    bits: SampleBits = None,
     check: Check = False,
     seed: Seed = 0,
     steps: Steps = None,
@@ -124,35 +79,40 @@ def reverb(
     jobs: Jobs = 1,
     force: Force = False,
 ) -> None:
-    """Put a dry voice into the room on a photo, or a video's sound into the rooms that it shows."""
+    """Put a dry voice into the room on a photo, or of a response, or a video's sound into the rooms that it shows."""
+    _require_one_room(known, {"--scene": scene, "--model": model, "--low-gain": low_gain, "--steps": steps})
     if source.is_dir():
-        _load("reverberator", model, device, low_gain_db=low_gain)  # a model that cannot be read says so once
+        _room(known, model, device, low_gain)  # what cannot be read says so once
         convert_folder(reverb, **locals())
         return
     out = _file_in(out, source)
-    from mvsd.amount import applied_room, reverberation
-    from mvsd.responses import write_response
+    from mvsd.amount import reverberation
+    from mvsd.responses import room_response, write_response
+    from mvsd.soundtrack import open_sound
 
     if save_response is not None and save_response.resolve() == out.resolve():
         raise typer.BadParameter("--save-response and --out are the same file")
-    require_scene(scene, out)
-    _require_sound(out, tail)
+    if known is None:
+        require_scene(scene, out)
+    _require_sound(out, tail, bits)
     _require_photo(scene, {"--depth": depth, "--save-response": save_response})
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
-    drawn = _load("reverberator", model, device, low_gain_db=low_gain)
-    tell_depth(depth, drawn)
+    drawn = _room(known, model, device, low_gain)
+    if depth is not None:
+        tell_depth(depth, _load("reverberator", model, device, low_gain_db=low_gain))
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60, strength=strength)
-    response = None
+    rate, response = 0, None
     if save_response is not None:
         # A model without a response says so here, before anything is written.
-        response = applied_room(converter).response(room, seed=seed, steps=steps)
-    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail}
-    _convert(converter, source, out, room, check=check, force=force, **how)
-    if rt60 is not None and room is not None:
+        rate = open_sound(source).sample_rate
+        response = room_response(converter, room, rate, seed=seed, steps=steps)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail, "bits": bits}
+    _convert(converter, source, out, room, watch=known is None, adds=True, check=check, force=force, **how)
+    if rt60 is not None and (room is not None or known is not None):
         _tell_rooms(converter, drawn, room, seed, steps)
     if save_response is not None and response is not None:
-        gain_db = write_response(save_response, response, 16_000, force=force)
+        gain_db = write_response(save_response, response, rate, force=force)
         typer.echo(save_response)
         tell_lowered(save_response, gain_db)
 
@@ -167,6 +127,7 @@ def dereverb(
     keep_early: KeepEarly = 0,
     strength: Strength = 1,
     level: Level = Keep.keep,
+    bits: SampleBits = None,
     check: Check = False,
     shifts: Shifts = None,
     seed: Seed = 0,
@@ -184,22 +145,24 @@ def dereverb(
     out = _file_in(out, source)
     from mvsd.amount import dereverberation
 
+    _require_sound(out, 0, bits)
     _require_photo(scene, {"--depth": depth})
     require_usable(source, out, None, force)
     room = _open(scene, depth)
     drawn = _load("dereverberator", model, device, num_shifts=shifts)
     tell_depth(depth, drawn)
     converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
-    options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "check": check, "force": force}
-    _convert(converter, source, out, room, needs_scene=False, **options)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "bits": bits}
+    _convert(converter, source, out, room, watch=False, check=check, force=force, **how)
 
 
 def transfer(
     source: Source,
-    target_scene: Annotated[
-        Path, typer.Option("--to", metavar="PHOTO", help=f"The room to go to. {SCENE_HELP}")
-    ],
     out: Output,
+    target_scene: Annotated[
+        Path | None, typer.Option("--to", metavar="PHOTO", help=f"The room to go to. {SCENE_HELP}")
+    ] = None,
+    known: Known = None,
     source_scene: Annotated[
         Path | None, typer.Option("--from", metavar="PHOTO", help="The room of IN; without it, blindly.")
     ] = None,
@@ -210,6 +173,7 @@ def transfer(
     tail: Tail = 0,
     strength: Strength = 1,
     level: Level = Keep.keep,
+    bits: SampleBits = None,
     check: Check = False,
     shifts: Shifts = None,
     seed: Seed = 0,
@@ -220,19 +184,24 @@ def transfer(
     jobs: Jobs = 1,
     force: Force = False,
 ) -> None:
-    """Move a recording from its room into the room on a photo."""
+    """Move a recording from its room into the room on a photo, or of a response."""
+    photo = {"--to": target_scene, "--reverberator": reverberator, "--low-gain": low_gain, "--steps": steps}
+    _require_one_room(known, photo)
+    if known is None and target_scene is None:
+        raise typer.BadParameter("--to is missing: a photo of the room to go to, or --response, is needed")
     if source.is_dir():
         _load("dereverberator", dereverberator, device, num_shifts=shifts)  # what cannot be read says so once
-        _load("reverberator", reverberator, device, low_gain_db=low_gain)
+        _room(known, reverberator, device, low_gain)
+        del photo
         convert_folder(transfer, photo="target_scene", **locals())
         return
     out = _file_in(out, source)
     from mvsd.amount import relocation
 
-    _require_sound(out, tail)
+    _require_sound(out, tail, bits)
     require_usable(source, out, None, force)
     old, new = _open(source_scene), _open(target_scene)
-    drawn = _load("reverberator", reverberator, device, low_gain_db=low_gain)
+    drawn = _room(known, reverberator, device, low_gain)
     converter = relocation(
         _load("dereverberator", dereverberator, device, num_shifts=shifts),
         drawn,
@@ -242,8 +211,8 @@ def transfer(
         rt60=rt60,
         strength=strength,
     )
-    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail}
-    _convert(converter, source, out, new, check=check, force=force, **how)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail, "bits": bits}
+    _convert(converter, source, out, new, watch=False, adds=True, check=check, force=force, **how)
     if rt60 is not None:
         _tell_rooms(converter, drawn, new, seed, steps)
 
@@ -279,14 +248,13 @@ def response(
     from mvsd.figures import require_writable, response_figure
     from mvsd.responses import describe_response, room_response, write_response
 
-    subtype = "FLOAT" if bits is Bits.float else "PCM_24"
     paths = (
         [out]
         if count == 1
         else [out.parent / f"{out.stem}-{index}{out.suffix}" for index in range(1, count + 1)]
     )
     for path in paths:
-        AudioWriter(path, rate, 1, subtype=subtype, force=force)
+        AudioWriter(path, rate, 1, subtype=bits.subtype, force=force)
     if figure is not None:
         require_writable(figure, force=force)
     written: dict[str, np.ndarray] = {}
@@ -296,7 +264,7 @@ def response(
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
     for own_seed, path in enumerate(paths, seed):
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
-        gain_db = write_response(path, rir, rate, subtype=subtype, force=force)
+        gain_db = write_response(path, rir, rate, subtype=bits.subtype, force=force)
         typer.echo(f"{path}: seed {own_seed}, {describe_response(rir, rate)}")
         tell_lowered(path, gain_db)
         written[f"seed {own_seed}"] = rir
@@ -328,6 +296,26 @@ def _load(direction: Direction, model: Path | None, device: Device, **settings: 
     return load_as(direction, model, choose_device(device), **settings)
 
 
+def _room(
+    known: Path | None, model: Path | None, device: Device, low_gain: float | None
+) -> ResponseConverter:
+    """That of a response, or whatever a reverberator sees on a photo."""
+    if known is None:
+        return _load("reverberator", model, device, low_gain_db=low_gain)
+    from mvsd.responses import load_room
+
+    return load_room(known)
+
+
+def _require_one_room(known: Path | None, photo: Mapping[str, object]) -> None:
+    """Raise for options of a photo where the room is that of a response."""
+    for name, value in photo.items():
+        if known is not None and value is not None:
+            raise typer.BadParameter(
+                f"{name} is for the room on a photo, and --response is a room; give one of them"
+            )
+
+
 def _file_in(out: Path, source: Path) -> Path:
     """Where a recording goes: a folder stands for a file of its name in it."""
     return out / source.name if out.is_dir() else out
@@ -339,14 +327,17 @@ def _open(photo: Path | None, depth: Path | None = None) -> Scene | None:
     return None if photo is None else Scene.open(photo, depth)
 
 
-def _require_sound(out: Path, tail: float) -> None:
-    """Raise for a tail where there are pictures, which it would outlast."""
+def _require_sound(out: Path, tail: float, bits: Bits | None) -> None:
+    """Raise for a tail where there are pictures, which it would outlast, and for bits where a codec has none."""
+    from mvsd.audio_writer import closest_subtype
     from mvsd.container import is_container
 
     if tail and is_container(out):
         raise typer.BadParameter(
             f"--tail is not for {out.suffix} files, which keep their length; give a .wav"
         )
+    if bits is not None and (is_container(out) or closest_subtype(out, bits.subtype) != bits.subtype):
+        raise typer.BadParameter(f"{out.suffix} files have no samples of --bits {bits.value}; give a .wav")
 
 
 def _require_photo(scene: Path | None, options: dict[str, Path | None]) -> None:
@@ -379,17 +370,31 @@ def _convert(
     seed: int,
     steps: int | None,
     level: Keep,
+    bits: Bits | None,
     tail: float = 0.0,
-    needs_scene: bool = True,
+    watch: bool,
+    adds: bool = False,
     check: bool,
     force: bool,
 ) -> None:
-    """Convert a file; with `check`, warn of what it changed that it should not have."""
+    """Convert a file; warn of a room that is cut if it `adds` one, and with `check`, of changes that should not be."""
     from mvsd.check import Check, Checked
 
     found = Check()
     around = partial(Checked, check=found) if check else None
     options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "force": force}
-    convert(converter, source, out, scene, around=around, tail=tail, needs_scene=needs_scene, **options)
+    subtype = None if bits is None else bits.subtype
+    convert(
+        converter,
+        source,
+        out,
+        scene,
+        around=around,
+        tail=tail,
+        subtype=subtype,
+        watch=watch,
+        adds=adds,
+        **options,
+    )
     for warning in found.warnings() if check else ():
         typer.echo(f"warning: {out}: {warning}", err=True)

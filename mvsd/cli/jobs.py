@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Of the options, what an output does not depend on.
 _WITHOUT_INFLUENCE = ("check", "device")
 _HEARD_DB = 0.05
+_CUT_DB = -50.0
 
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> None:
@@ -63,31 +64,36 @@ def convert(
     *,
     seed: int,
     steps: int | None,
-    level: Level = "keep",
-    tail: float = 0.0,
+    level: Level,
+    tail: float,
+    subtype: str | None,
     force: bool,
-    needs_scene: bool = True,
+    watch: bool,
+    adds: bool,
     around: Around | None = None,
 ) -> None:
-    """Convert a sound file or a video and say what was done; without a scene, a video shows its own."""
+    """Convert a sound file or a video and say what was done; without a scene, a video shows its own, if `watch`.
+
+    A room that the conversion `adds` and that the end of a sound file cuts is warned of.
+    """
     from mvsd.video import VideoReport, convert_recording
 
     started = perf_counter()
-    length = {"tail": tail} if tail else {}  # which a video has not
+    sound_only = {"tail": tail, "subtype": subtype} if tail or subtype else {}  # which a video has not
     with progress_bar("converting") as progress:
         report = convert_recording(
             converter,
             source,
             out,
             scene,
-            needs_scene=needs_scene,
+            watch=watch,
             around=around,
             seed=seed,
             steps=steps,
             level=level,
             force=force,
             progress=progress,
-            **length,
+            **sound_only,
         )
     seconds = perf_counter() - started
     factor = seconds / max(report.seconds, 1e-9)
@@ -98,13 +104,16 @@ def convert(
             typer.echo(f"{out}: the room changes at {times} s", err=True)
         for stream in report.dropped:
             typer.echo(f"warning: {out} cannot hold {stream}; it is left out", err=True)
+    elif adds and report.end_db > _CUT_DB:
+        cut = f"ends while the room is still at {report.end_db:.0f} dB of its peak"
+        typer.echo(f"warning: {out} {cut}; --tail 2 lets it die away", err=True)
     if level == "keep":
         tell_lowered(out, report.gain_db)
     else:
         typer.echo(f"{out}: a gain of {report.gain_db:+.1f} dB for the level ({level})", err=True)
         if report.short_db > _HEARD_DB:
             stays = f"stays {report.short_db:.1f} dB below the {level} of IN so as not to clip"
-            typer.echo(f"warning: {out} {stays}; give a WAV of 32-bit float, or a softer IN", err=True)
+            typer.echo(f"warning: {out} {stays}; give a .wav and --bits float, or a softer IN", err=True)
 
 
 def tell_lowered(path: Path, gain_db: float) -> None:

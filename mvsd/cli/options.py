@@ -33,6 +33,27 @@ class Protocol(str, Enum):
     first = "first-2.56s"
 
 
+class Bits(str, Enum):
+    """Sample format of a sound file."""
+
+    float = "float"
+    pcm24 = "24"
+    pcm16 = "16"
+
+    @property
+    def subtype(self) -> str:
+        """libsndfile's name."""
+        return {"float": "FLOAT", "24": "PCM_24", "16": "PCM_16"}[self.value]
+
+
+class Keep(str, Enum):
+    """What stays equal of a recording's level."""
+
+    keep = "keep"
+    peak = "peak"
+    lufs = "lufs"
+
+
 PHOTO_HELP = "Photo or panorama of the room: JPEG, PNG or WebP."
 SCENE_HELP = f"{PHOTO_HELP} For a folder, one for all or a folder of photos with the recordings' names."
 
@@ -45,12 +66,15 @@ Output = Annotated[
         "--out",
         "-o",
         metavar="OUT",
-        help="What to write, as long as IN to the sample; a folder: by IN's name in it.",
+        help="File to write, as long as IN to the sample; in a folder that exists it gets IN's name.",
     ),
 ]
 Depth = Annotated[
     Path | None,
-    typer.Option(metavar="MAP", help="Depth of the photo: 16-bit PNG in millimetres, or .npy in metres."),
+    typer.Option(
+        metavar="MAP",
+        help="Depth of the photo, 16-bit PNG in millimetres or .npy in metres; mvsd's own models use none.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same result.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; by default the model's.")]
@@ -58,13 +82,77 @@ Where = Annotated[
     Device, typer.Option(help="Where to compute; auto takes a CUDA device if there is one, else the CPU.")
 ]
 Model = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Model file; by default the one that comes with mvsd.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Model file, folder or Hub name; by default mvsd's own."),
 ]
 Jobs = Annotated[
     int,
     typer.Option(min=1, metavar="N", help="Files of a folder at a time, each in a process of one thread."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
+
+_MAX_GAIN_DB = 40
+
+Wet = Annotated[
+    float, typer.Option(max=_MAX_GAIN_DB, metavar="DB", help="Gain of what the room adds; -inf is none.")
+]
+WetLeft = Annotated[
+    float,
+    typer.Option("--wet", max=_MAX_GAIN_DB, metavar="DB", help="Level at which the removed room is left in."),
+]
+Dry = Annotated[float, typer.Option(max=_MAX_GAIN_DB, metavar="DB", help="Gain of the direct voice.")]
+Rt60 = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=10, metavar="SECONDS", help="Bend the room to this reverberation time (T20)."),
+]
+LowGain = Annotated[
+    float | None,
+    typer.Option(
+        min=-60,
+        max=20,
+        metavar="DB",
+        help="Gain of the room below 1 kHz; mvsd's own model has -6, 0 is as drawn.",
+    ),
+]
+KeepEarly = Annotated[
+    float,
+    typer.Option(min=0, max=200, metavar="MS", help="Leave the early sound in, up to MS after the direct."),
+]
+Strength = Annotated[
+    float, typer.Option(min=0, max=1, help="0 leaves the recording as it is, 1 converts it wholly.")
+]
+Shifts = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=99,
+        metavar="K",
+        help="The last pass is the mean of K conversions on shifted frames; more take longer.",
+    ),
+]
+Level = Annotated[
+    Keep, typer.Option(help="What stays equal: keep the gain, the highest peak, or the loudness in LUFS.")
+]
+Tail = Annotated[
+    float,
+    typer.Option(min=0, max=30, metavar="SECONDS", help="Add silence to IN, in which the room dies away."),
+]
+StepsIn = Annotated[
+    int | None, typer.Option(min=1, help="Sampling steps into the new room; by default the model's.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Warn if words or voice changed; needs the extra asr.")]
+SampleBits = Annotated[
+    Bits | None, typer.Option("--bits", help="Sample format of a sound file; by default that of IN.")
+]
+Photo = Annotated[Path | None, typer.Option(metavar="PHOTO", help=SCENE_HELP)]
+Known = Annotated[
+    Path | None,
+    typer.Option(
+        "--response",
+        metavar="IR.wav",
+        help="In place of a photo, the room's impulse response, measured or of mvsd response.",
+    ),
+]
 
 
 def choose_device(device: Device) -> str:

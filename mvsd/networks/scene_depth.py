@@ -12,6 +12,7 @@ from mvsd.scene import DEPTH_UNIT
 
 _CELLS = 4  # a side, of each token
 _NEAREST = 0.3  # metres; what is nearer is as near
+_USUAL = 3.0  # metres
 
 
 class SceneDepth(nn.Module):
@@ -20,6 +21,9 @@ class SceneDepth(nn.Module):
     def __init__(self, token_features: int) -> None:
         super().__init__()
         self.layer = nn.Linear(token_features, _CELLS**2)
+        # What it asks for must not disturb an eye that sees before it has learned anything itself.
+        nn.init.zeros_(self.layer.weight)
+        nn.init.constant_(self.layer.bias, math.log(_USUAL))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See the class."""

@@ -237,7 +237,7 @@ def convert(
         settings.source,
         output,
         scene,
-        needs_scene=settings.task != "dereverb",
+        watch=settings.task != "dereverb",
         seed=settings.seed,
         steps=settings.steps,
         level=settings.level,
