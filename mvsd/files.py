@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,47 +81,41 @@ def convert_file(
     rate, channels = reader.sample_rate, reader.channels
     seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
     before, after = (level_meter(level, rate, channels) for _ in range(2))
-    num_read = 0
-    given, made = (_End(channels, round(_END_SECONDS * rate)) for _ in range(2))
-
-    def source() -> Iterator[Block]:
-        nonlocal num_read
-        for block in reader.blocks():
-            num_read += block.shape[1]
-            before.add(block)
-            given.add(block)
-            yield block
-        silence = np.zeros((channels, round(tail * rate)), np.float32)
-        num_read += silence.shape[1]
-        given.add(silence)
-        yield silence
-
+    silence = np.zeros((channels, round(tail * rate)), np.float32)
+    given = Metered(chain(reader.blocks(), [silence]), before, channels, rate)
+    made = Metered(
+        converter.convert_blocks(given, rate, channels, scene, seed=seed, steps=steps), after, channels, rate
+    )
     subtype = subtype or reader.subtype
     with AudioWriter(output_path, rate, channels, subtype=subtype, notes=reader.notes, force=force) as writer:
-        for block in converter.convert_blocks(source(), rate, channels, scene, seed=seed, steps=steps):
+        for block in made:
             writer.write(block)
-            after.add(block)
-            made.add(block)
             if progress is not None:
                 progress(writer.num_samples / rate, seconds_in_all)
-        if writer.num_samples != num_read:
-            raise RuntimeError(f"{converter!r} made {writer.num_samples} samples out of {num_read}")
+        if made.num_samples != given.num_samples:
+            raise RuntimeError(f"{converter!r} made {made.num_samples} samples out of {given.num_samples}")
         writer.gain_db = wanted_db = level_gain_db(Path(source_path), level, before, after)
     short_db = wanted_db - writer.gain_db
-    more = float(np.square(made.samples - given.samples).mean())
+    more = float(np.square(made.end - given.end).mean())
     end_db = 10 * math.log10(more) - 20 * math.log10(writer.peak) if more else -math.inf
-    return ConversionReport(num_read, rate, channels, num_read / rate, writer.gain_db, short_db, end_db)
+    length = made.num_samples, rate, channels, made.num_samples / rate
+    return ConversionReport(*length, writer.gain_db, short_db, end_db)
 
 
-class _End:
-    """The last samples of a stream, (C, n); silence before it."""
+class Metered:
+    """Blocks (C, n) that are counted and measured as they go by; `end` (C, 20 ms) is the last of them, after silence."""
 
-    def __init__(self, channels: int, num_samples: int) -> None:
-        self.samples = np.zeros((channels, num_samples), np.float32)
+    def __init__(self, blocks: Iterable[Block], meter: Meter, channels: int, sample_rate: int) -> None:
+        self.blocks, self.meter, self.num_samples = blocks, meter, 0
+        self.end = np.zeros((channels, max(1, round(_END_SECONDS * sample_rate))), np.float32)
 
-    def add(self, block: Block) -> None:
-        num_samples = self.samples.shape[1]
-        self.samples = np.concatenate([self.samples, block], axis=1)[:, -num_samples:]
+    def __iter__(self) -> Iterator[Block]:
+        for block in self.blocks:
+            self.num_samples += block.shape[1]
+            self.meter.add(block)
+            num_kept = self.end.shape[1]
+            self.end = np.concatenate([self.end, block[:, -num_kept:]], axis=1)[:, -num_kept:]
+            yield block
 
 
 def level_gain_db(path: Path, level: Level, before: Meter, after: Meter) -> float:

@@ -30,8 +30,8 @@ from mvsd.container import (
     timescale,
 )
 from mvsd.errors import OutputExistsError, VideoFileError
-from mvsd.files import ConversionReport, convert_file, level_gain_db
-from mvsd.level import Level, Meter, level_meter
+from mvsd.files import ConversionReport, Metered, convert_file, level_gain_db
+from mvsd.level import Level, level_meter
 from mvsd.scene import Scene
 from mvsd.scene_track import SceneTrack, Shot
 from mvsd.shots import find_shots
@@ -133,9 +133,9 @@ def convert_video(
     before, after = (level_meter(level, rate, channels) for _ in range(2))
     with _io_errors(output), tempfile.TemporaryFile(dir=target.parent) as file:
         spool = _Spool(file, channels)
-        read = _Metered(sound.blocks(), before)
+        read = Metered(sound.blocks(), before, channels, rate)
         converted = converter.convert_blocks(read, rate, channels, scene, seed=seed, steps=steps)
-        for block in _Metered(converted, after):
+        for block in Metered(converted, after, channels, rate):
             spool.write(block)
             bar.heard(spool.num_samples / rate)
         if spool.num_samples != read.num_samples:
@@ -291,19 +291,6 @@ class _Bar:
     def _report(self) -> None:
         if self.progress is not None:
             self.progress((self._watched + self._heard) / self.num_parts, self.seconds)
-
-
-class _Metered:
-    """Blocks (C, n) that are counted and measured as they go by."""
-
-    def __init__(self, blocks: Iterable[np.ndarray], meter: Meter) -> None:
-        self.blocks, self.meter, self.num_samples = blocks, meter, 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self.blocks:
-            self.num_samples += block.shape[1]
-            self.meter.add(block)
-            yield block
 
 
 class _Spool:

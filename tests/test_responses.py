@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Models
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.io import wavfile
 
-from mvsd.acoustics import convolve
+from mvsd.acoustics import convolve, drr_db
 from mvsd.amount import Mix, Rt60
 from mvsd.blockwise import BlockConverter
 from mvsd.converter import load
-from mvsd.errors import AudioFileError, MvsdError, OutputExistsError
-from mvsd.responses import describe_response, room_response, write_response
+from mvsd.errors import AudioFileError, MvsdError, NotMeasurable, OutputExistsError
+from mvsd.fullband import extend_response
+from mvsd.responses import KnownRoom, describe_response, load_room, room_response, write_response
 from mvsd.scene import Scene
 
 RATE = 16_000
@@ -136,3 +139,94 @@ def test_out_of_range(tiny_models: Models) -> None:
         room_response(drawn, None, RATE, seconds=0)
     with pytest.raises(MvsdError, match="generates"):
         room_response(load(tiny_models.dereverberator), None, RATE)
+
+
+# ------------------------------------------------------------------------------ a response that is known
+
+
+def noise(*shape: int) -> np.ndarray:
+    return 0.1 * np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+
+
+@given(
+    gain=st.floats(1e-3, 100) | st.floats(-100, -1e-3),
+    delay=st.integers(0, 3000),
+    num_samples=st.integers(1, 3000),
+    channels=st.sampled_from([None, 1, 3]),
+)
+@settings(max_examples=20)
+def test_whatever_its_level_and_delay_a_response_leaves_the_voice_where_it_is(
+    gain: float, delay: int, num_samples: int, channels: int | None
+) -> None:
+    rir = decaying(0.1, num_samples=2000)
+    source = noise(num_samples) if channels is None else noise(channels, num_samples)
+    converted = KnownRoom(np.float32(gain) * np.pad(rir, (delay, 0)), RATE).convert(
+        source, RATE, SCENE, seed=7
+    )
+    assert (converted.shape, converted.dtype) == (source.shape, np.float32)
+    for dry, wet in zip(np.atleast_2d(source), np.atleast_2d(converted), strict=True):
+        np.testing.assert_allclose(wet, convolve(dry, rir)[:num_samples], atol=1e-5)
+
+
+def test_a_response_has_the_upper_band_that_it_was_given_or_one_that_follows() -> None:
+    rir, source = decaying(0.1, num_samples=4800), noise(9600)
+    for rate in (44_100, 48_000):
+        own = KnownRoom(rir, rate).convert(source, rate)
+        np.testing.assert_allclose(own, convolve(source, rir)[:9600], atol=1e-5)
+        continued = KnownRoom(rir, RATE).convert(source, rate, seed=3)
+        expected = convolve(source, extend_response(rir, rate, seed=3))[:9600]
+        np.testing.assert_allclose(continued, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_below_8_khz_a_response_is_the_same_at_any_rate(rate: int) -> None:
+    rir = decaying(0.4, drr=-3)
+    room = KnownRoom(extend_response(rir, rate), rate)
+    assert drr_db(room.response(), RATE) == pytest.approx(-3, abs=0.3)
+    assert room.response()[0] == 1
+
+
+def test_blocks_of_any_size_give_the_same_and_silence_stays_silent() -> None:
+    room, source = KnownRoom(decaying(0.1, num_samples=3000), RATE), noise(2, 30_000)
+    pieces = np.split(source, [1, 700, 700, 9000], axis=1)
+    for rate in (RATE, 44_100):
+        streamed = np.concatenate(list(room.convert_blocks(pieces, rate, 2)), axis=1)
+        np.testing.assert_allclose(streamed, room.convert(source, rate), atol=1e-5)
+        assert not room.convert(np.zeros(5000, np.float32), rate).any()
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_what_was_written_is_the_room_that_was_drawn(tiny_models: Models, tmp_path: Path, rate: int) -> None:
+    reverberator, source = load(tiny_models.reverberator), noise(20_000)
+    write_response(tmp_path / "ir.wav", room_response(reverberator, SCENE, rate, seed=3), rate)
+    expected = reverberator.convert(source, rate, SCENE, seed=3)
+    np.testing.assert_allclose(load_room(tmp_path / "ir.wav").convert(source, rate), expected, atol=1e-4)
+
+
+def test_its_amounts_can_be_changed() -> None:
+    rir, source = decaying(0.3), noise(8000)
+    mixed = Mix.into_room(KnownRoom(rir, RATE), wet_db=-20)
+    expected = source + 0.1 * (convolve(source, rir)[:8000] - source)
+    np.testing.assert_allclose(mixed.convert(source, RATE), expected, atol=1e-5)
+    bent = Rt60(KnownRoom(rir, RATE), 0.6).response()
+    assert re.match(r"T20 0\.(59|6\d) s", describe_response(bent, RATE))
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.zeros(999), "no impulse response: the signal is silent"),
+        (np.full((999, 2), 0.5), "2 channels; a response has one"),
+        (np.full(61 * 8000, 0.5), "longer than 60 s"),
+    ],
+)
+def test_what_is_no_response_is_refused(tmp_path: Path, samples: np.ndarray, says: str) -> None:
+    soundfile.write(tmp_path / "ir.wav", samples, 8000)
+    with pytest.raises(AudioFileError, match=f"ir.wav: {says}"):
+        load_room(tmp_path / "ir.wav")
+
+
+def test_a_response_without_a_direct_sound_is_not_measurable() -> None:
+    for rir in (np.zeros(100), np.full(100, np.nan), np.zeros((2, 100))):
+        with pytest.raises(NotMeasurable):
+            KnownRoom(rir, RATE)

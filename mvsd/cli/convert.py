@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,8 +90,6 @@ def reverb(
     from mvsd.responses import room_response, write_response
     from mvsd.soundtrack import open_sound
 
-    if save_response is not None and save_response.resolve() == out.resolve():
-        raise typer.BadParameter("--save-response and --out are the same file")
     if known is None:
         require_scene(scene, out)
     _require_sound(out, tail, bits)
@@ -107,8 +105,8 @@ def reverb(
         # A model without a response says so here, before anything is written.
         rate = open_sound(source).sample_rate
         response = room_response(converter, room, rate, seed=seed, steps=steps)
-    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail, "bits": bits}
-    _convert(converter, source, out, room, watch=known is None, adds=True, check=check, force=force, **how)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
+    convert(converter, source, out, room, watch=known is None, adds=True, check=check, force=force, **how)
     if rt60 is not None and (room is not None or known is not None):
         _tell_rooms(converter, drawn, room, seed, steps)
     if save_response is not None and response is not None:
@@ -152,8 +150,8 @@ def dereverb(
     drawn = _load("dereverberator", model, device, num_shifts=shifts)
     tell_depth(depth, drawn)
     converter = dereverberation(drawn, wet_db=wet, dry_db=dry, keep_early_ms=keep_early, strength=strength)
-    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "bits": bits}
-    _convert(converter, source, out, room, watch=False, check=check, force=force, **how)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "bits": bits}
+    convert(converter, source, out, room, watch=False, check=check, force=force, **how)
 
 
 def transfer(
@@ -211,8 +209,8 @@ def transfer(
         rt60=rt60,
         strength=strength,
     )
-    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level, "tail": tail, "bits": bits}
-    _convert(converter, source, out, new, watch=False, adds=True, check=check, force=force, **how)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
+    convert(converter, source, out, new, watch=False, adds=True, check=check, force=force, **how)
     if rt60 is not None:
         _tell_rooms(converter, drawn, new, seed, steps)
 
@@ -359,42 +357,3 @@ def _tell_rooms(
         for each in (converter, drawn)
     )
     typer.echo(f"room: {after}; as drawn: {before}", err=True)
-
-
-def _convert(
-    converter: BlockConverter,
-    source: Path,
-    out: Path,
-    scene: Scene | None,
-    *,
-    seed: int,
-    steps: int | None,
-    level: Keep,
-    bits: Bits | None,
-    tail: float = 0.0,
-    watch: bool,
-    adds: bool = False,
-    check: bool,
-    force: bool,
-) -> None:
-    """Convert a file; warn of a room that is cut if it `adds` one, and with `check`, of changes that should not be."""
-    from mvsd.check import Check, Checked
-
-    found = Check()
-    around = partial(Checked, check=found) if check else None
-    options: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "force": force}
-    subtype = None if bits is None else bits.subtype
-    convert(
-        converter,
-        source,
-        out,
-        scene,
-        around=around,
-        tail=tail,
-        subtype=subtype,
-        watch=watch,
-        adds=adds,
-        **options,
-    )
-    for warning in found.warnings() if check else ():
-        typer.echo(f"warning: {out}: {warning}", err=True)

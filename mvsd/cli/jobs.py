@@ -7,21 +7,23 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mvsd.cli.options import progress_bar
+from mvsd.cli.options import Bits, progress_bar
 from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
     from mvsd.blockwise import BlockConverter
+    from mvsd.files import ConversionReport
     from mvsd.folders import FolderReport
     from mvsd.level import Level
     from mvsd.scene import Scene
-    from mvsd.video import Around
+    from mvsd.video import VideoReport
 
 # Of the options, what an output does not depend on.
 _WITHOUT_INFLUENCE = ("check", "device")
@@ -31,6 +33,8 @@ _CUT_DB = -50.0
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> None:
     """Raise for files that cannot be read or written, before the time is spent on a model."""
+    if response is not None and response.resolve() == out.resolve():
+        raise typer.BadParameter("--save-response and --out are the same file")
     from mvsd.audio import AudioWriter
     from mvsd.container import is_container
     from mvsd.soundtrack import open_sound
@@ -64,22 +68,28 @@ def convert(
     *,
     seed: int,
     steps: int | None,
-    level: Level,
-    tail: float,
-    subtype: str | None,
+    level: Level = "keep",
+    bits: Bits | None = None,
+    tail: float = 0.0,
     force: bool,
-    watch: bool,
-    adds: bool,
-    around: Around | None = None,
+    watch: bool = True,
+    adds: bool = False,
+    check: bool = False,
 ) -> None:
     """Convert a sound file or a video and say what was done; without a scene, a video shows its own, if `watch`.
 
-    A room that the conversion `adds` and that the end of a sound file cuts is warned of.
+    It warns of a room that the conversion `adds` where the end of a sound file cuts it, and with `check` of changes
+    that should not be.
     """
-    from mvsd.video import VideoReport, convert_recording
+    from mvsd.check import Check, Checked
+    from mvsd.files import ConversionReport
+    from mvsd.video import convert_recording
 
+    found = Check()
+    around = partial(Checked, check=found) if check else None
     started = perf_counter()
-    sound_only = {"tail": tail, "subtype": subtype} if tail or subtype else {}  # which a video has not
+    subtype = None if bits is None else bits.subtype
+    sound_only = {"tail": tail, "subtype": subtype} if tail or bits else {}  # which a video has not
     with progress_bar("converting") as progress:
         report = convert_recording(
             converter,
@@ -98,15 +108,24 @@ def convert(
     seconds = perf_counter() - started
     factor = seconds / max(report.seconds, 1e-9)
     typer.echo(f"{out}: {report.seconds:.2f} s in {seconds:.2f} s, real-time factor {factor:.2f}")
+    if isinstance(report, ConversionReport) and adds and report.end_db > _CUT_DB:
+        cut = f"ends while the room is still at {report.end_db:.0f} dB of its peak"
+        typer.echo(f"warning: {out} {cut}; --tail 2 lets it die away", err=True)
+    _tell_report(report, out, level)
+    for warning in found.warnings() if check else ():
+        typer.echo(f"warning: {out}: {warning}", err=True)
+
+
+def _tell_report(report: ConversionReport | VideoReport, out: Path, level: Level) -> None:
+    """Say what became of the level and of a video."""
+    from mvsd.video import VideoReport
+
     if isinstance(report, VideoReport):
         if report.changes:
             times = ", ".join(f"{time:.2f}" for time in report.changes)
             typer.echo(f"{out}: the room changes at {times} s", err=True)
         for stream in report.dropped:
             typer.echo(f"warning: {out} cannot hold {stream}; it is left out", err=True)
-    elif adds and report.end_db > _CUT_DB:
-        cut = f"ends while the room is still at {report.end_db:.0f} dB of its peak"
-        typer.echo(f"warning: {out} {cut}; --tail 2 lets it die away", err=True)
     if level == "keep":
         tell_lowered(out, report.gain_db)
     else:
