@@ -103,7 +103,7 @@ def convert_file(
 
 
 class Metered:
-    """Blocks (C, n) that are counted and measured as they go by; `end` (C, 20 ms) is the last of them, after silence."""
+    """Blocks (C, n), counted and measured as they go by; `end` (C, 20 ms) is what came last, after silence."""
 
     def __init__(self, blocks: Iterable[Block], meter: Meter, channels: int, sample_rate: int) -> None:
         self.blocks, self.meter, self.num_samples = blocks, meter, 0
