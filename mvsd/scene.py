@@ -27,6 +27,7 @@ IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)
 CANVAS = (4, 96, 192)  # channels, rows and columns of the least that a network sees
 PANORAMA_ASPECT = 1.95  # of a picture so wide that it is taken to go all the way round
+SPHERE_ASPECT = 2.1  # of the widest panorama that is taken for an equirectangular one, from pole to pole
 DEPTH_UNIT = 10.0  # metres per unit of the canvas' depth channel
 _TURNS = 8
 _GREY = (128, 128, 128, 255)
@@ -90,21 +91,29 @@ class Scene:
 
         Fitted without distortion and centred; RGB in ImageNet's normalisation, then depth in metres /
         `DEPTH_UNIT`, 0 where unknown. The bars beside it are 0 in every channel and tell a photo from a
-        panorama.
+        panorama. Panoramas are seen as cylinders: what a 360-degree camera makes, as wide as twice its height
+        (up to `SPHERE_ASPECT`), is unrolled between 46 degrees above and below (`_cylinder_rows`).
         """
-        rows, columns = self.image.shape[:2]
+        image, depth = self.image, self.depth
+        if self.is_panorama and image.shape[1] <= SPHERE_ASPECT * image.shape[0]:
+            above, share = np.divmod(_cylinder_rows(*image.shape[:2]), 1)
+            first = above.astype(np.intp)
+            mixed = image[first] + share[:, None, None] * (image[first + 1].astype(np.float32) - image[first])
+            image = np.asarray(mixed.round(), np.uint8)
+            depth = None if depth is None else depth[first + (share >= 0.5)]
+        rows, columns = image.shape[:2]
         scale = min(height / rows, width / columns)
         size = (min(width, max(1, round(columns * scale))), min(height, max(1, round(rows * scale))))
         top, left = (height - size[1]) // 2, (width - size[0]) // 2
         inside = np.s_[top : top + size[1], left : left + size[0]]
         canvas = np.zeros((4, height, width), np.float32)
         # Bilinear with antialiasing, as in the preparation of the pictures ImageNet networks are trained on.
-        picture = Image.fromarray(self.image).resize(size, Image.Resampling.BILINEAR)
+        picture = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
         colours = np.asarray(picture, np.float32) / 255.0
         normalised = (colours - IMAGENET_MEAN) / IMAGENET_STD
         canvas[:3][(slice(None), *inside)] = normalised.transpose(2, 0, 1)
-        if self.depth is not None:
-            canvas[3][inside] = _shrink_depth(self.depth, size) / DEPTH_UNIT
+        if depth is not None:
+            canvas[3][inside] = _shrink_depth(depth, size) / DEPTH_UNIT
         return canvas
 
     @property
@@ -127,6 +136,16 @@ class Scene:
 def canvas_size(scale: int) -> tuple[int, int]:
     """Rows and columns of a canvas `scale` times as high and as wide as the smallest."""
     return scale * CANVAS[1], scale * CANVAS[2]
+
+
+def _cylinder_rows(height: int, width: int) -> NDArray[np.float64]:
+    """Rows of an equirectangular picture at which a cylinder around the camera, three times as wide as high, has its.
+
+    A cylinder's height is the tangent of the elevation, an equirectangular picture's the elevation itself.
+    """
+    num_rows = max(1, round(width / 3))
+    heights = 2 * np.pi / width * (num_rows / 2 - 0.5 - np.arange(num_rows))
+    return np.clip((0.5 - np.arctan(heights) / np.pi) * height - 0.5, 0, height - 1 - 1e-6)
 
 
 def _load_image(path: Path) -> NDArray[np.uint8]:

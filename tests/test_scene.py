@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mvsd.errors import PhotoError
-from mvsd.scene import IMAGENET_MEAN, IMAGENET_STD, Scene
+from mvsd.scene import IMAGENET_MEAN, IMAGENET_STD, PANORAMA_ASPECT, SPHERE_ASPECT, Scene
 
 RED, BLUE = (200, 40, 30), (20, 60, 180)
 
@@ -310,8 +310,9 @@ def test_bad_depths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "inside"),
     [
-        ((96, 192), np.s_[:, :]),
-        ((300, 600), np.s_[:, :]),
+        ((96, 192), np.s_[16:80, :]),
+        ((300, 600), np.s_[16:80, :]),
+        ((300, 560), np.s_[:, 6:185]),
         ((48, 64), np.s_[:, 32:160]),
         ((100, 50), np.s_[:, 72:120]),
         ((100, 300), np.s_[16:80, :]),
@@ -348,19 +349,19 @@ def test_views_are_mirrored_and_those_of_a_panorama_turned() -> None:
 
 def test_canvas_is_antialiased() -> None:
     """A chequerboard far finer than the canvas is even grey, not a pattern."""
-    board = (np.indices((960, 1920)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    board = (np.indices((640, 1920)).sum(axis=0) % 2 * 255).astype(np.uint8)
     canvas = Scene(np.repeat(board[:, :, None], 3, axis=2)).canvas()
     expected = normalised((127, 128, 128))
-    assert np.abs(canvas[:3].transpose(1, 2, 0) - expected).max() < 0.05
+    assert np.abs(canvas[:3, 16:80].transpose(1, 2, 0) - expected).max() < 0.05
 
 
 def test_unknown_depth_does_not_pull_the_mean() -> None:
-    depth = np.full((192, 384), 4.0, np.float32)
+    depth = np.full((128, 384), 4.0, np.float32)
     depth[::7, ::5] = 0.0  # holes
     depth[:, :100] = 0.0  # a window
-    canvas = Scene(flat(RED, 192, 384), depth).canvas()
-    np.testing.assert_allclose(canvas[3, :, 55:], 0.4, atol=1e-6)
-    np.testing.assert_array_equal(canvas[3, :, :45], 0.0)
+    canvas = Scene(flat(RED, 128, 384), depth).canvas()[3, 16:80]
+    np.testing.assert_allclose(canvas[:, 55:], 0.4, atol=1e-6)
+    np.testing.assert_array_equal(canvas[:, :45], 0.0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -371,6 +372,7 @@ def test_unknown_depth_does_not_pull_the_mean() -> None:
     width=st.integers(1, 200),
 )
 def test_canvas_is_centred_and_undistorted(rows: int, columns: int, height: int, width: int) -> None:
+    assume(not PANORAMA_ASPECT * rows <= columns <= SPHERE_ASPECT * rows)
     canvas = Scene(flat(RED, rows, columns)).canvas(height, width)
     filled = np.argwhere(canvas[0] != 0)
     (top, left), (bottom, right) = filled.min(axis=0), filled.max(axis=0) + 1
@@ -384,3 +386,27 @@ def test_canvas_is_centred_and_undistorted(rows: int, columns: int, height: int,
 def test_what_phones_take_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     refused(tmp_path / "a.heic", "HEIC, as phones take it; export it as JPEG")
+
+
+def test_a_picture_from_pole_to_pole_is_seen_as_a_cylinder() -> None:
+    """Elevation, in grey, is found where a cylinder's pinhole slices would have it."""
+    elevation = np.pi * (0.5 - (np.arange(480) + 0.5) / 480)
+    grey = np.uint8(np.round(128 + 80 * elevation))
+    sphere = Scene(
+        np.repeat(np.repeat(grey[:, None, None], 960, 1), 3, 2),
+        np.repeat(1 + grey[:, None], 960, 1).astype(np.float32),
+    )
+    canvas = sphere.canvas(192, 384)
+    assert not canvas[:, :32].any() and not canvas[:, 160:].any()
+    expected = np.arctan(2 * np.pi / 384 * (64 - 0.5 - np.arange(128)))
+    red = 255 * (IMAGENET_STD[0] * canvas[0, 32:160] + IMAGENET_MEAN[0])
+    np.testing.assert_allclose((red - 128) / 80, np.repeat(expected[:, None], 384, 1), atol=0.02)
+    np.testing.assert_allclose(
+        (10 * canvas[3, 32:160] - 129) / 80, np.repeat(expected[:, None], 384, 1), atol=0.04
+    )
+    # What is wider is a cylinder already.
+    wide = Scene(sphere.image[120:360])
+    assert wide.is_panorama
+    assert np.ptp(wide.canvas(192, 384)[0, 48:144]) == pytest.approx(
+        np.ptp(grey[120:360]) / 255 / IMAGENET_STD[0], abs=0.05
+    )
