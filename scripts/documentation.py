@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "mvsd" / "samples"
 TOUR = "tour.md"
 _MEDIA = (".wav", ".flac", ".png")
+_FILLED_IN = r"(?:\nIn the repository: .*)?"  # a line for those who read the page where no mark is filled in
 
 
 def code_blocks(markdown: str) -> Iterator[tuple[str, str]]:
@@ -80,8 +81,9 @@ def on_files(files: Any, config: Any) -> None:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill the marks of a page: what `mvsd COMMAND --help` says of every command, and files from beside docs/."""
     if page.file.src_uri == "commands.md":
-        return markdown.replace("<!-- help -->", help_texts())
-    return re.sub(r"<!-- (\S+\.md)(?:: (.+?))? -->", lambda mark: included(mark[1], mark[2]), markdown)
+        return re.sub(f"<!-- help -->{_FILLED_IN}", lambda _: help_texts(), markdown)
+    mark = rf"<!-- (\S+\.md)(?:: (.+?))? -->{_FILLED_IN}"
+    return re.sub(mark, lambda found: included(found[1], found[2]), markdown)
 
 
 def included(source: str, section: str | None = None) -> str:
