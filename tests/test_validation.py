@@ -200,6 +200,11 @@ class Touch:
         return Path.touch, (self.path,)
 
 
+def test_one_room_of_ones_own_changes_no_statistics_of_photos() -> None:
+    (path,) = (path for path in CONFIGS if path.name == "finetune.toml")
+    assert load_config(path).mutual.keeps_statistics
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations_load(path: Path) -> None:
     config = load_config(path)
