@@ -48,6 +48,7 @@ class OptimizerConfig:
             raise ConfigError("optimizer.learning_rate, clip_norm and eps must be above 0")
         if not 0 <= self.ema_decay < 1 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("optimizer.ema_decay and betas must be in [0, 1)")
+        require_not_negative("optimizer", {"weight_decay": self.weight_decay})
 
 
 @dataclass(frozen=True)
