@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from math import isnan
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mvsd.errors import ConfigError
@@ -34,7 +35,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], name: str = "") -> T:
         name: dotted name of this part, for messages.
 
     Raises:
-        ConfigError: a key is unknown, or a value is of the wrong type.
+        ConfigError: a key is unknown, or a value is of the wrong type or nan, which no range would refuse.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name or 'the configuration'} is {values!r}; wanted is a table of keys")
@@ -112,6 +113,8 @@ def _plain(value: Any) -> Any:
 def _convert(hint: Any, value: Any, name: str) -> Any:
     """Check a value against a type hint; lists become tuples, tables dataclasses, int float where wanted."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(value, float) and isnan(value):
+        raise ConfigError(f"{name} is nan; wanted is a number")
     if is_dataclass(hint):
         return from_dict(hint, value, name)  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):

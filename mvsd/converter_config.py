@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mvsd.config import require
+from mvsd.config import require, require_shares
+from mvsd.diffusion import NoisePath
 from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNetConfig
 from mvsd.spectrogram import SpectrogramConfig
@@ -74,6 +75,12 @@ class ConverterConfig:
         require(
             is_speech or not self.sees_estimate,
             "sees_estimate is of passes over speech: set false where a response is generated",
+        )
+        require_shares("", {"envelope_pull": self.envelope_pull})
+        require(
+            self.sigma_data > 0 and self.sigma_max > NoisePath.sigma_min and self.spread >= 0,
+            f"sigma_data is {self.sigma_data:g}, sigma_max {self.sigma_max:g}, spread {self.spread:g}; "
+            f"above 0, above {NoisePath.sigma_min:g} and at least 0 are wanted",
         )
         require(-60 <= self.low_gain_db <= 20, f"low_gain_db is {self.low_gain_db:g}; -60 to 20 is wanted")
         require(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -375,6 +377,27 @@ class TestShardsOnTheWeb:
         monkeypatch.setenv("MVSD_CACHE_GB", "much")
         with pytest.raises(ConfigError, match="MVSD_CACHE_GB"):
             stored[0]
+
+    def test_what_was_not_used_for_longest_goes_and_who_downloads_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MVSD_CACHE_GB", "0.000002")  # 2000 bytes
+        cache, now = tmp_path / "shards", time.time()
+        for name, age in (
+            ("new", 0),
+            ("middle", 60),
+            ("old", 120),
+            (".at work", 60),
+            (".forgotten", 172_800),
+        ):
+            if name.startswith("."):
+                (cache / name).mkdir(parents=True)
+            else:
+                cache.mkdir(exist_ok=True)
+                (cache / name).write_bytes(bytes(900))
+            os.utime(cache / name, (now - age, now - age))
+        remote._delete_oldest(cache, keep=cache / "new")
+        assert {path.name for path in cache.iterdir()} == {"new", "middle", ".at work"}
 
     def test_gone(self, server: Server, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"gone \(HTTP 404\)"):

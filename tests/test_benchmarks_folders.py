@@ -59,6 +59,23 @@ class TestFolder:
         assert example.anechoic is None and example.reverberant is None and example.scene is None
         assert example.metadata == {"name": "hall-1"}
 
+    @pytest.mark.parametrize("noise_db", [-45, -60])
+    def test_the_noise_behind_a_measured_response_is_no_room(self, tmp_path: Path, noise_db: int) -> None:
+        """Two seconds of a floor would be most of what is learned of a room that decays by 60 dB in 0.4 s."""
+        late, floor = 0.2 * np.random.default_rng(0).standard_normal((2, 40_000))
+        late *= 10 ** (-3 * np.arange(40_000) / 16_000 / 0.4)
+        late[0] = 0.9
+        noisy = np.pad(late[:-1000], (1000, 0)) + 10 ** (noise_db / 20) * floor
+        short = np.zeros(600)
+        short[[3, 400]] = 1.0, 0.5  # no decay: nothing says what of it is noise
+        (tmp_path / "rir").mkdir()
+        for name, rir in (("noisy", noisy), ("short", short)):
+            soundfile.write(tmp_path / "rir" / f"{name}.wav", rir, 16_000, subtype="FLOAT")
+        measured, whole = (example.rir for example in open_dataset(tmp_path))
+        assert len(measured) == pytest.approx(-noise_db / 60 * 0.4 * 16_000, rel=0.1)
+        np.testing.assert_allclose(measured, noisy[1000 : 1000 + len(measured)] / noisy[1000], rtol=1e-5)
+        np.testing.assert_allclose(whole, short[3:], atol=1e-6)
+
     @pytest.mark.parametrize(
         "shape", ["(10**30, 2)", "(1000000000000000000000000000000, 2)", "(2, (", "(-1, 2)"]
     )

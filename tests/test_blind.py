@@ -17,9 +17,9 @@ from mvsd.blind import FORMAT, NUM_TARGETS, BlindConfig, BlindEstimator, measure
 from mvsd.data.example import Example
 from mvsd.data.shards import Shards, write_shards
 from mvsd.data.speech import Speech
-from mvsd.errors import ConfigError, DataError, ModelFileError, NotMeasurable
+from mvsd.errors import ConfigError, DataError, ModelFileError, NotMeasurable, OutputExistsError
 from mvsd.example import SAMPLES
-from mvsd.training.blind import BlindTrainConfig, gaussian_loss, load_blind_config, train_blind
+from mvsd.training.blind import BlindTrainConfig, calibrate, gaussian_loss, load_blind_config, train_blind
 from mvsd.training.blind_data import (
     RecordingConfig,
     Recordings,
@@ -244,6 +244,31 @@ def test_what_would_end_a_training_ends_it_before_it_begins(
         train_blind(config, tmp_path / "missing" / "blind.safetensors")
     with pytest.raises(DataError, match="elsewhere"):
         train_blind(replace(config, validation_rooms=("elsewhere",)), tmp_path / "blind.safetensors")
+    with pytest.raises(DataError, match="no speech left"):
+        train_blind(replace(config, speech_holdout=("*",)), tmp_path / "blind.safetensors")
+    (tmp_path / "blind.safetensors").write_text("of another training")
+    with pytest.raises(OutputExistsError, match=r"blind\.safetensors exists; .*--force"):
+        train_blind(config, tmp_path / "blind.safetensors")
+    with pytest.raises(TypeError):  # asked to replace it, it begins
+        train_blind(config, tmp_path / "blind.safetensors", force=True)
+    assert (tmp_path / "blind.safetensors").read_text() == "of another training"
+
+
+def test_spreads_are_set_right_by_what_is_known_of_the_errors(
+    config: BlindTrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = torch.linspace(0.5, 2.0, NUM_TARGETS)
+    generator = torch.Generator().manual_seed(0)
+
+    def estimates(*_: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        target = 0.3 * wanted * torch.randn(500, NUM_TARGETS, generator=generator)
+        target[7] = torch.nan
+        return torch.zeros_like(target), torch.full_like(target, 0.3), target
+
+    monkeypatch.setattr("mvsd.training.blind._estimates", estimates)
+    estimator = BlindEstimator(TINY)
+    calibrate(estimator, None, config)  # type: ignore[arg-type]
+    torch.testing.assert_close(estimator.calibration, wanted, rtol=0.1, atol=0.0)
 
 
 def test_rooms_without_a_response_are_refused(tmp_path: Path) -> None:

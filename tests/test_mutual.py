@@ -91,7 +91,11 @@ def test_paired_terms_are_means_over_rows() -> None:
     learning = make_learning().eval()
     batch = make_batch(4, 2, 2)
     whole = learning(batch, cycle=True)
-    halves = [learning(batch.slice(rank, 2), cycle=True) for rank in (0, 1)]
+    tensors = (batch.anechoic, batch.reverberant, batch.rir, batch.scene, batch.seeds)
+    halves = [
+        learning(Batch(*(tensor[rows] for tensor in tensors), 2, 1, 1), cycle=True)
+        for rows in ([0, 1, 4, 6], [2, 3, 5, 7])
+    ]
     for name, value in whole.items():
         torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, value, atol=1e-4, rtol=1e-4)
 
@@ -194,6 +198,23 @@ def test_a_converter_that_is_no_learner_only_grades(learner: str) -> None:
     assert any(grad is not None and grad.abs().max() > 0 for grad in taught)
     assert not any(part.training for part in getattr(learning.train(), other).modules())
     assert all(part.training for part in getattr(learning, learner).modules())
+
+
+def test_the_statistics_of_the_photos_are_kept_where_that_is_asked_for() -> None:
+    """Those of a run that goes on with one room would fit no other photo."""
+    for keeps in (True, False):
+        learning = make_learning(keeps_statistics=keeps, scene_dropout=0.0).train()
+        norms = [module for module in learning.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert norms and all(norm.training is not keeps for norm in norms)
+        assert learning.reverberator.training and learning.reverberator.denoiser.training
+        before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+        learning(make_batch(2, 0, 0), cycle=False)["total"].backward()
+        torch.optim.SGD(learning.parameters(), 1e-3).step()
+        kept = [
+            torch.equal(norm.running_mean, mean) and torch.equal(norm.running_var, var)
+            for norm, (mean, var) in zip(norms, before, strict=True)
+        ]
+        assert all(kept) if keeps else not any(kept)
 
 
 def test_learners_must_be_converters_and_shares_within_range() -> None:

@@ -12,20 +12,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_run import tiny_config, write_data
 from torch import Tensor, nn
 
 from mvsd.config import flatten, from_dict, merge, to_dict
 from mvsd.converter import Converter
 from mvsd.data.batch import Batch
+from mvsd.data.shards import Shards, write_shards
 from mvsd.errors import ConfigError, ModelFileError, MvsdError
 from mvsd.training import loop
 from mvsd.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -33,8 +35,9 @@ from mvsd.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, d
 from mvsd.training.ema import Ema
 from mvsd.training.logs import CsvLog
 from mvsd.training.loop import train
-from mvsd.training.precision import bf16_is_faster
+from mvsd.training.precision import _seconds, bf16_is_faster
 from mvsd.training.report import Reporter
+from mvsd.training.state import TrainState
 
 
 class Gain(nn.Module):
@@ -137,6 +140,17 @@ class TestConfig:
             ("precision=fp8", r"precision is 'fp8'; wanted is Literal\['fp32', 'bf16', 'auto'\]"),
             ("schedule.warmup_steps=-1", "warmup_steps is -1; it must be 0 or more"),
             ("optimizer.learning_rate=0", "must be above 0"),
+            ("optimizer.learning_rate=nan", r"optimizer\.learning_rate is nan; wanted is a number"),
+            ("optimizer.betas=[0.9, nan]", r"optimizer\.betas\[1\] is nan"),
+            ("optimizer.weight_decay=-1", r"optimizer\.weight_decay is -1\.0; it must be 0 or more"),
+            (
+                'data.speech_weights={"a/*" = -2}',
+                r"data\.speech_weights\.a/\* is -2\.0; it must be 0 or more",
+            ),
+            ("reverberator.envelope_pull=5", r"envelope_pull is 5\.0; it must be in 0\.\.1"),
+            ("reverberator.sigma_max=-1", "sigma_max -1, .*above 0.005"),
+            ("reverberator.sigma_data=0", "sigma_data is 0, .*above 0,"),
+            ("dereverberator.spread=-0.1", r"spread -0\.1; .*at least 0 are wanted"),
             ("seed", "not key=value"),
             (
                 'reverberator={generates="response", path="noise", num_taps=0, num_samples=4096, overlap=0}',
@@ -194,12 +208,15 @@ class TestConfig:
         }
         assert flatten(base) == {"a.b": 1, "a.c": 2, "d": 3}
 
-    @given(st.sampled_from(["cosine", "constant"]), st.integers(1, 500), st.integers(0, 600))
-    def test_learning_rate_stays_in_range(
-        self, decay: Literal["cosine", "constant"], total: int, step: int
+    @given(st.sampled_from(["cosine", "constant"]), st.integers(1, 500))
+    def test_learning_rate_warms_up_never_rises_again_and_ends_at_0(
+        self, decay: Literal["cosine", "constant"], total: int
     ) -> None:
         schedule = ScheduleConfig(total_steps=total, decay=decay, warmup_steps=10)
-        assert 0.0 <= schedule.learning_rate_factor(step, 0.0) <= 1.0
+        factors = [schedule.learning_rate_factor(step, 0.0) for step in range(total + 20)]
+        assert 0.0 <= min(factors) <= max(factors) <= 1.0
+        assert factors[0] == pytest.approx(1 / 11) and factors[total:] == pytest.approx([0.0] * 20)
+        assert all(later <= factor for factor, later in itertools.pairwise(factors[10:]))
 
     def test_schedule_in_steps_and_in_seconds(self) -> None:
         steps = ScheduleConfig(total_steps=100, warmup_steps=0)
@@ -215,6 +232,44 @@ class TestConfig:
 
 
 class TestParts:
+    @pytest.mark.parametrize(("seconds", "is_faster"), [(1.3, True), (1.1, False), (0.5, False)])
+    def test_bf16_must_save_a_sixth_of_the_time(
+        self, seconds: float, is_faster: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mvsd.training.precision._seconds", lambda *_, bf16: 1.0 if bf16 else seconds)
+        assert bf16_is_faster(torch.device("cpu")) is is_faster
+        assert bf16_is_faster(torch.device("meta")) is False
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: is_faster)
+        assert bf16_is_faster(torch.device("cuda")) is is_faster
+
+    def test_bf16_is_what_is_timed(self) -> None:
+        layer, kinds = nn.Conv2d(2, 2, 3), list[torch.dtype]()
+        layer.register_forward_hook(lambda *facts: kinds.append(facts[2].dtype))
+        for bf16, kind in ((True, torch.bfloat16), (False, torch.float32)):
+            assert _seconds(layer, torch.randn(1, 2, 8, 8), bf16=bf16) > 0
+            assert set(kinds) == {kind}
+            kinds.clear()
+
+    def test_a_checkpoint_keeps_every_fact(self, tmp_path: Path) -> None:
+        def state(**facts: Any) -> TrainState:
+            module = Gains()
+            averages = (Ema(part, 0.9) for part in (module.reverberator, module.dereverberator))
+            return TrainState(module, torch.optim.AdamW(module.parameters()), *averages, **facts)  # type: ignore[arg-type]
+
+        facts: dict[str, Any] = {"step": 3, "elapsed": 7.5, "num_updates": 2, "num_skipped": 1}
+        facts |= {
+            "interval_start": 5.0,
+            "interval_rows": 12,
+            "validated_step": 2,
+            "sums": {"total": [1.5, 2]},
+        }
+        facts |= {"data": {"data.rooms": "2 (abc)"}}
+        assert facts.keys() == state().facts.keys()
+        state(**facts).save(tmp_path)
+        fresh = state(data=facts["data"])
+        fresh.resume(tmp_path)
+        assert fresh.facts == facts
+
     def test_ema_of_a_constant_and_of_a_jump(self) -> None:
         module = nn.BatchNorm1d(1)
         ema = Ema(module, decay=0.9)
@@ -347,6 +402,36 @@ class TestTrain:
         assert not (tmp_path / "run" / "config.json").exists()
         train_gains(replace(config, start_from=""), tmp_path / "run")
 
+    def test_does_not_go_on_with_other_data(self, tmp_path: Path) -> None:
+        write_data(tmp_path, num_rooms=2)
+        config, run = tiny_config(tmp_path, "schedule.total_steps=1"), tmp_path / "run"
+        longer = replace(config, schedule=replace(config.schedule, total_steps=2))
+        train_gains(config, run)
+        (more,) = write_shards(
+            [replace(Shards(tmp_path / "rooms")[0], key="more")], tmp_path / "rooms", prefix="x"
+        )
+        with pytest.raises(
+            ConfigError, match=r"run has learned from 2 \(\w{8}\) as data\.rooms, and there is 3 "
+        ):
+            train_gains(longer, run)
+        assert json.loads((run / "config.json").read_text())["schedule"]["total_steps"] == 1
+        more.unlink()
+        (tmp_path / "speech" / "speaker1.wav").rename(tmp_path / "speech" / "other.wav")
+        with pytest.raises(
+            ConfigError, match=r"from 3 \(\w{8}\) as data\.speech, and there is 3 .* start_from it"
+        ):
+            train_gains(longer, run)
+        # A checkpoint of an earlier version does not know what it had.
+        path = latest_checkpoint(run / "checkpoints")
+        assert path is not None
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        facts = json.loads(metadata["facts"])
+        del facts["data"]
+        save_file(load_file(path), path, metadata | {"facts": json.dumps(facts)})
+        train_gains(longer, run)
+        assert [row["step"] for row in read_log(run)] == ["1", "2"]
+
     def test_goes_on_without_what_it_began_with(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "weights").mkdir()
         config = tiny_config(folder, f"start_from={tmp_path / 'weights'}", "schedule.total_steps=1")
@@ -441,7 +526,6 @@ class TestTrain:
     def test_auto_computes_in_bf16_where_that_is_faster(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert isinstance(bf16_is_faster(torch.device("cpu")), bool)
         losses = []
         for number, (precision, faster) in enumerate(
             [("fp32", True), ("auto", False), ("bf16", False), ("auto", True)]

@@ -6,12 +6,15 @@ import csv
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_run import tiny_config, write_data
 
 from mvsd.converter import Converter
+from mvsd.data.shards import Shards
+from mvsd.data.speech import Speech
 from mvsd.errors import ConfigError
 from mvsd.evaluation.metrics import si_sdr_db
 from mvsd.networks.resnet import ResNet18
@@ -92,6 +95,23 @@ def test_validation_needs_voices_that_are_held_out(folder: Path) -> None:
     assert make_validation(tiny_config(folder)) is None
     with pytest.raises(ConfigError, match="speech_holdout"):
         make_validation(tiny_config(folder, held_out(folder)[0]))
+
+
+def test_validation_hears_held_out_voices_in_rooms_of_its_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data(tmp_path, num_rooms=1)
+    asked = []
+
+    def mixer(speech: Speech, rooms: Shards, *_: object, **__: object) -> SimpleNamespace:
+        asked.append((speech.paths, rooms.paths))
+        return SimpleNamespace(batch=lambda number: None)
+
+    monkeypatch.setattr("mvsd.training.validation.Mixer", mixer)
+    rooms = f'data.validation_rooms=["{(tmp_path / "rooms").as_posix()}"]'
+    config = tiny_config(folder, rooms, 'data.speech_holdout=["speaker2*"]')
+    assert make_validation(config) is not None
+    assert asked == [(["speaker2.wav"], sorted((tmp_path / "rooms").glob("*.tar")))]
 
 
 def test_a_run_goes_on_from_the_weights_of_another(folder: Path, tmp_path: Path) -> None:
@@ -198,6 +218,11 @@ class Touch:
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return Path.touch, (self.path,)
+
+
+def test_one_room_of_ones_own_changes_no_statistics_of_photos() -> None:
+    (path,) = (path for path in CONFIGS if path.name == "finetune.toml")
+    assert load_config(path).mutual.keeps_statistics
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

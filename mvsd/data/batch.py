@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,32 +39,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move all tensors but the seeds, which feed generators on the CPU."""
-        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
-        return replace(moved, seeds=self.seeds)
-
-    def slice(self, rank: int, num_processes: int) -> Batch:
-        """Take the share of one of several processes, of the same composition as the whole batch.
-
-        Raises:
-            ConfigError: a kind of row cannot be divided evenly.
-        """
-        counts = (self.num_paired, self.num_reverberant, self.num_anechoic)
-        rows = rows_of_process(counts, rank, num_processes)
-        share = self._map(lambda tensor: tensor[rows])
-        num_paired, num_reverberant, num_anechoic = (count // num_processes for count in counts)
-        return replace(
-            share, num_paired=num_paired, num_reverberant=num_reverberant, num_anechoic=num_anechoic
-        )
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            anechoic=function(self.anechoic),
-            reverberant=function(self.reverberant),
-            rir=function(self.rir),
-            scene=function(self.scene),
-            seeds=function(self.seeds),
-        )
+        names = ("anechoic", "reverberant", "rir", "scene")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 COUNTS = ("num_paired", "num_reverberant", "num_anechoic")

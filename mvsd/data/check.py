@@ -12,7 +12,7 @@ import numpy as np
 from mvsd.acoustics import convolve
 from mvsd.data import avspeech, folders, soundspaces
 from mvsd.data.avspeech import AcousticAVSpeech
-from mvsd.data.datasets import Kind, recognise, require_no_split, without_subfolder
+from mvsd.data.datasets import Kind, recognise, require_no_split, require_unique_keys, without_subfolder
 from mvsd.data.download import BENCHMARKS
 from mvsd.data.example import Example
 from mvsd.data.folders import Folder
@@ -152,8 +152,10 @@ def _check_shards(path: str | Path, split: str, report: DatasetReport) -> _Split
     size = sum(file.stat().st_size for file in copies)
     report.facts.append(("shards", f"{len(shards.paths):,}, {_bytes(size)} on this machine"))
     report.facts.append(("examples", f"{len(shards):,}"))
-    if repeated := shards.repeated_keys:
-        report.problems.append(f"{len(repeated)} keys occur more than once, {repeated[0]} first")
+    try:
+        require_unique_keys(shards, path)
+    except DataError as error:
+        report.problems.append(str(error))
     yield "", shards
 
 

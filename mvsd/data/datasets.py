@@ -48,7 +48,9 @@ def open_dataset(
         examples = AcousticAVSpeech(path, split, protocol=protocol)
     else:
         require_no_split(path, split)
-        examples = Folder(path) if kind == "folder" else _unique(Shards(path), path)
+        examples = Folder(path) if kind == "folder" else Shards(path)
+        if isinstance(examples, Shards):
+            require_unique_keys(examples, path)
     return ProtocolView(examples, protocol, limit)
 
 
@@ -58,14 +60,13 @@ def require_no_split(path: str | Path, split: str) -> None:
         raise DataError(f"{path} has no splits; leave {split!r} out, or give the folder of that split")
 
 
-def _unique(shards: Shards, path: str | Path) -> Shards:
+def require_unique_keys(shards: Shards, path: str | Path) -> None:
     """Raises DataError for shards of which two examples have one key."""
     if repeated := shards.repeated_keys:
         raise DataError(
             f"{path}: {len(repeated)} keys occur more than once, {repeated[0]} first; keep each set of examples in a "
             "folder of its own"
         )
-    return shards
 
 
 def without_subfolder(path: str | Path, split: str) -> tuple[str | Path, str]:

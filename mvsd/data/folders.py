@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.acoustics import direct_index
+from mvsd.acoustics import decay_end, direct_index
 from mvsd.audio import load_audio, resample
 from mvsd.data.example import Example, Examples, key_of
 from mvsd.data.protocols import SAMPLE_RATE
@@ -36,13 +36,15 @@ SUFFIXES = {
     "transcript": (".txt",),
 }
 _MAX_TRANSCRIPT = 2**16  # bytes
+_BLOCK = SAMPLE_RATE // 100  # `decay_end` counts whole blocks; what is left over is no noise floor
 
 
 class Folder(Examples):
     """The examples in a folder, sorted by name; sound becomes mono at 16 kHz, as the metrics want it.
 
-    A response is cut to start at its direct sound and divided by it. The two voices are taken as aligned, and cut
-    to the shorter. The speaker is what stands before the first ``-`` or ``_`` of a name, as in LibriSpeech.
+    A response is cut to start at its direct sound and to end where its decay ends in noise, and divided by the direct
+    sound. The two voices are taken as aligned, and cut to the shorter. The speaker is what stands before the first
+    ``-`` or ``_`` of a name, as in LibriSpeech.
 
     Attributes:
         files: name -> role -> path; the roles are those of `SUFFIXES`.
@@ -113,12 +115,19 @@ def load_mono(path: Path) -> NDArray[np.float32]:
 
 
 def _load_rir(path: Path) -> NDArray[np.float32]:
+    """A response (R,) at 16 kHz from its direct sound, 1, to its noise floor; raises DataError where it is silent."""
     rir = load_mono(path)
     try:
-        rir = rir[direct_index(rir, SAMPLE_RATE) :]
+        start = direct_index(rir, SAMPLE_RATE)
     except NotMeasurable as error:
         raise DataError(f"{path} is no response: {error}") from error
-    return np.asarray(rir / rir[0])
+    try:
+        stop = decay_end(rir, SAMPLE_RATE)
+    except NotMeasurable:  # no decay, so nothing says what of it is noise
+        stop = len(rir)
+    if len(rir) - stop < _BLOCK:
+        stop = len(rir)
+    return np.asarray(rir[start:stop] / rir[start])
 
 
 def _read_transcript(path: Path) -> str:

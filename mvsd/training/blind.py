@@ -6,7 +6,6 @@ Gaussian negative log likelihood of every measured value of the room, so that th
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -22,13 +21,9 @@ from mvsd.blind import SAMPLE_RATE, BlindConfig, BlindEstimator
 from mvsd.config import from_dict
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
-from mvsd.errors import ConfigError, MvsdError
+from mvsd.errors import ConfigError, MvsdError, OutputExistsError
 from mvsd.training.blind_data import RecordingConfig, Recordings, Responses
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from mvsd.training.config import read_toml
 
 _LOG_EVERY = 50
 _VALIDATION = 2**31  # a batch number that training does not reach; above 32 bits numpy splits it in two
@@ -78,19 +73,22 @@ class BlindTrainConfig:
             raise ConfigError("num_steps must be 1 or more, num_variants and num_made 0 or more")
 
 
-def train_blind(config: BlindTrainConfig, path: str | Path) -> BlindEstimator:
+def train_blind(config: BlindTrainConfig, path: str | Path, *, force: bool = False) -> BlindEstimator:
     """Train, set the spreads right, and write the model file; the same configuration gives the same weights.
 
     Raises:
         DataError: the speech or a shard cannot be used.
         ConfigError: there is no folder for the model file.
+        OutputExistsError: the model file is there and ``force`` is not set.
     """
+    if Path(path).exists() and not force:
+        raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
+    if not Path(path).parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {Path(path).parent}; create it first")
     torch.manual_seed(config.seed)
     speech = Speech(config.speech, config.cache, holdout=config.speech_holdout)
     responses = Responses(Shards(config.rooms), config.num_variants, config.num_made, config.seed)
     validation = Responses(Shards(config.validation_rooms), 0, 0, config.seed)
-    if not Path(path).parent.is_dir():
-        raise ConfigError(f"{path}: there is no folder {Path(path).parent}; create it first")
     typer.echo(f"{len(speech)} utterances, {len(responses)} responses", err=True)
     recordings = Recordings(speech, responses, config.recording, config.seed)
     estimator = BlindEstimator(config.network).train()
@@ -155,11 +153,10 @@ def _estimates(
 
 def load_blind_config(path: Path) -> BlindTrainConfig:
     """Read a TOML file; raises ConfigError where it cannot be read, or a key or value is wrong."""
+    values = read_toml(path)
     try:
-        return from_dict(BlindTrainConfig, tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
+        return from_dict(BlindTrainConfig, values)
+    except TypeError as error:  # what has no default is missing
         raise ConfigError(f"{path} is no configuration of the blind estimator: {error}") from error
 
 
@@ -167,11 +164,12 @@ def main(
     config: Annotated[Path, typer.Argument(help="TOML file of `BlindTrainConfig`.")],
     out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("blind.safetensors"),
     threads: Annotated[int, typer.Option(min=1, help="Threads; the result depends on them.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model file, if it is there.")] = False,
 ) -> None:
     """Train the blind estimator on simulated rooms."""
     torch.set_num_threads(threads)
     try:
-        train_blind(load_blind_config(config), out)
+        train_blind(load_blind_config(config), out, force=force)
     except MvsdError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -16,6 +16,7 @@ from mvsd.errors import ModelFileError
 from mvsd.whole_file import whole_file
 
 _FORMAT = "mvsd-checkpoint-1"
+_NUM_KEPT = 2
 
 
 def save_checkpoint(
@@ -24,10 +25,8 @@ def save_checkpoint(
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     facts: Mapping[str, Any],
-    *,
-    num_kept: int = 2,
 ) -> Path:
-    """Write ``folder/step-<step>.safetensors`` atomically, then delete all but the newest ``num_kept``.
+    """Write ``folder/step-<step>.safetensors`` atomically, then delete all but the two newest.
 
     Args:
         folder: made if it is missing.
@@ -35,7 +34,6 @@ def save_checkpoint(
         modules: by the name under which `load_checkpoint` finds them again.
         optimizer: its state goes along, and so does torch's random state.
         facts: JSON-able, returned by `load_checkpoint`.
-        num_kept: how many checkpoints may lie in the folder.
 
     Raises:
         ModelFileError: the disk is full or the folder cannot be written.
@@ -57,7 +55,7 @@ def save_checkpoint(
             save_file(clones, temporary, metadata)
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"checkpoint {path} cannot be written: {error}") from error
-    for old in _checkpoints(folder)[:-num_kept]:
+    for old in _checkpoints(folder)[:-_NUM_KEPT]:
         old.unlink()
     return path
 

@@ -48,6 +48,7 @@ class OptimizerConfig:
             raise ConfigError("optimizer.learning_rate, clip_norm and eps must be above 0")
         if not 0 <= self.ema_decay < 1 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("optimizer.ema_decay and betas must be in [0, 1)")
+        require_not_negative("optimizer", {"weight_decay": self.weight_decay})
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
     """
-    values = _read_toml(Path(path), ())
+    values = _read_extended(Path(path), ())
     for override in overrides:
         values = merge(values, _parse_override(override))
     return from_dict(TrainConfig, values)
@@ -187,22 +188,27 @@ def describe(config: TrainConfig) -> str:
     return json.dumps(to_dict(config), indent=2)
 
 
-def _read_toml(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
-    path = path.resolve()
-    if path in extended_by:
-        raise ConfigError(f"{path} extends itself; remove one 'extends'")
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says; raises ConfigError where it cannot be read."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _read_extended(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in extended_by:
+        raise ConfigError(f"{path} extends itself; remove one 'extends'")
+    values = read_toml(path)
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends is {base!r}; wanted is the path of a TOML file")
-    return merge(_read_toml(path.parent / base, (*extended_by, path)), values)
+    return merge(_read_extended(path.parent / base, (*extended_by, path)), values)
 
 
 def _parse_override(override: str) -> Mapping[str, Any]:

@@ -37,7 +37,8 @@ from mvsd.training.state import TrainState
 MAX_SKIPPED_IN_A_ROW = 100
 MAX_PHOTO_WEIGHTS = 256 << 20  # bytes
 
-# What may differ when a run goes on: budget, reporting and machine, but nothing that changes what is learned.
+# What may differ when a run goes on: budget, reporting and machine. Only the budget changes what is learned from there
+# on, as it sets the learning rate.
 _FREE_KEYS = {"run", "device", "num_threads", "data.cache", "data.num_workers", "schedule.num_examples"}
 _FREE_KEYS |= {f"schedule.{name}" for name in ("total_steps", "max_seconds")}
 _FREE_KEYS |= {f"schedule.{name}_every" for name in ("log", "validate", "checkpoint", "export", "examples")}
@@ -84,7 +85,7 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        ConfigError: there is no budget, or ``run_dir`` holds a run with another configuration.
+        ConfigError: there is no budget, or ``run_dir`` holds a run with another configuration or other data.
         MvsdError: a hundred steps in a row had no finite gradient.
     """
     run_dir, schedule = Path(run_dir), config.schedule
@@ -103,8 +104,9 @@ def train(
     state = _build_state(
         config, build, accelerator, is_new=latest_checkpoint(run_dir / "checkpoints") is None
     )
-    _keep_config(config, run_dir, accelerator)
+    state.data = mixer.contents()
     state.resume(run_dir / "checkpoints")
+    _keep_config(config, run_dir, accelerator)
     module = accelerator.prepare_model(state.module)
     report = Reporter(config, run_dir, accelerator, state, mixer, validate, figure)
     stream = batches(

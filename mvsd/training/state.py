@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mvsd.converter import Converter
+from mvsd.errors import ConfigError
 from mvsd.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from mvsd.training.ema import Ema
 
@@ -20,7 +21,7 @@ class TrainState:
 
     ``module`` has the parts ``reverberator`` and ``dereverberator``, and ``module(batch, cycle=...)`` returns
     the terms of the loss as scalars by name, of which "total" is minimised. ``sums`` holds sum and number of
-    each term since the last row of the log.
+    each term since the last row of the log, ``data`` what the batches are drawn from (`Mixer.contents`).
     """
 
     module: nn.Module
@@ -35,6 +36,7 @@ class TrainState:
     interval_rows: int = 0
     validated_step: int = -1
     sums: dict[str, list[float]] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -49,19 +51,33 @@ class TrainState:
     def facts(self) -> dict[str, Any]:
         """What is no tensor, by name."""
         names = ("step", "elapsed", "num_updates", "num_skipped", "interval_start", "interval_rows")
-        return {name: getattr(self, name) for name in (*names, "validated_step", "sums")}
+        return {name: getattr(self, name) for name in (*names, "validated_step", "sums", "data")}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
         save_checkpoint(folder, self.step, self.modules, self.optimizer, self.facts)
 
     def resume(self, folder: Path) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Go on from the newest checkpoint, if there is one; one of earlier versions may lack some of the facts.
+
+        Raises:
+            ModelFileError: it is corrupt, or is of other modules.
+            ConfigError: there is other ``data`` now.
+        """
         path = latest_checkpoint(folder)
-        if path is not None:
-            facts = load_checkpoint(path, self.modules, self.optimizer)
-            for name in self.facts:
-                setattr(self, name, facts.get(name, getattr(self, name)))
+        if path is None:
+            return
+        facts = load_checkpoint(path, self.modules, self.optimizer)
+        known = facts.get("data", self.data)
+        for name in sorted(known.keys() | self.data.keys()):
+            old, new = known.get(name, "nothing"), self.data.get(name, "nothing")
+            if old != new:
+                raise ConfigError(
+                    f"{folder.parent} has learned from {old} as {name}, and there is {new} now (number and digest of "
+                    "names): give it back what it had, or start_from it in another run folder"
+                )
+        for name in self.facts:
+            setattr(self, name, facts.get(name, getattr(self, name)))
 
     def add(self, terms: dict[str, float], num_rows: int) -> None:
         """Add the terms of one step to those of the interval."""
