@@ -24,6 +24,7 @@ from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
 from mvsd.errors import AudioFileError, OutputExistsError
 from mvsd.notes import Notes, append_chunks, write_speakers
+from mvsd.waveform import whole_rate
 from mvsd.whole_file import whole_file
 
 CONTAINERS = {
@@ -118,8 +119,9 @@ class AudioWriter:
     ) -> None:
         self.path = Path(path)
         self.notes = notes or Notes()
-        self.sample_rate, self.channels, self.force = sample_rate, channels, force
         self.container = container_of(path)
+        self.sample_rate = whole_rate(sample_rate, f"{path}: ", AudioFileError)
+        self.channels, self.force = channels, force
         self.subtype = closest_subtype(path, subtype)
         self.num_samples = 0
         self.gain_db = 0.0
@@ -245,9 +247,9 @@ class AudioWriter:
         except (soundfile.SoundFileError, ValueError, TypeError, OverflowError) as error:
             name = "OPUS" if self.subtype == "OPUS" else self.container
             limit = f" (it holds {_LIMITS[name]})" if name in _LIMITS else ""
+            advice = "" if self.path.suffix.lower() == ".wav" else "; use .wav"
             raise AudioFileError(
-                f"{self.path}: {name} cannot hold {self.channels} channel(s) at {self.sample_rate} Hz{limit}"
-                "; use .wav"
+                f"{self.path}: {name} cannot hold {self.channels} channel(s) at {self.sample_rate} Hz{limit}{advice}"
             ) from error
 
     @contextmanager
