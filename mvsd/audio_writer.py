@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
-from mvsd.errors import AudioFileError, OutputExistsError
+from mvsd.errors import AudioFileError
 from mvsd.notes import Notes, append_chunks, write_speakers
 from mvsd.waveform import whole_rate
-from mvsd.whole_file import whole_file
+from mvsd.whole_file import require_free, whole_file
 
 CONTAINERS = {
     ".wav": "WAV",
@@ -170,9 +170,8 @@ class AudioWriter:
         gain = 10 ** (self.gain_db / 20)
         if self.subtype not in _FLOATING and gain * self.peak > 1.0:
             gain = 1.0 / self.peak
-        with whole_file(self.path, AudioFileError) as temporary, self._io_errors():
+        with whole_file(self.path, AudioFileError, force=self.force) as temporary, self._io_errors():
             self._convert(temporary, gain)
-            self._require_free()
         self.gain_db = float(20.0 * np.log10(gain))
 
     def _convert(self, temporary: Path, gain: float) -> None:
@@ -226,10 +225,7 @@ class AudioWriter:
     def _require_free(self) -> None:
         if self._target.is_dir():
             raise AudioFileError(f"{self.path}: a folder; give the name of the sound file to write")
-        if not self.force and self._target.exists():
-            raise OutputExistsError(
-                f"{self.path}: exists already; choose another name or use --force to replace it"
-            )
+        require_free(self.path, self.force, AudioFileError)
 
     def _require_folder(self) -> None:
         folder = self._target.parent

@@ -214,6 +214,9 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(AudioFileError, match="a folder"):
         AudioWriter(tmp_path / "folder.wav", RATE, 1, force=True)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioFileError, match="is no file"):
+        AudioWriter(tmp_path / "pipe.wav", RATE, 1, force=True)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(AudioFileError, match="not writable"):
         AudioWriter(tmp_path / "a.wav", RATE, 1)

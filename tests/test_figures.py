@@ -94,6 +94,13 @@ class TestFiles:
         draw("response", path, force=True)
         assert path.read_bytes().startswith(b"\x89PNG")
 
+    def test_a_file_that_appears_while_it_is_drawn_stays(self, tmp_path, monkeypatch):
+        path = tmp_path / "figure.png"
+        monkeypatch.setattr(Figure, "savefig", lambda *_, **__: path.write_bytes(b"somebody else's"))
+        with pytest.raises(OutputExistsError, match="exists"):
+            draw("response", path)
+        assert path.read_bytes() == b"somebody else's"
+
     def test_full_disk_leaves_what_was_there(self, tmp_path, monkeypatch):
         path = tmp_path / "figure.png"
         path.write_bytes(b"mine")

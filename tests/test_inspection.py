@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -365,6 +366,21 @@ def test_the_json_defines_all_it_says(photo_report: Report, tmp_path: Path) -> N
         save_report(photo_report, tmp_path / "report.json")
     with pytest.raises(MvsdError, match="cannot be written"):
         save_report(photo_report, tmp_path / "missing" / "report.json")
+
+
+def test_a_report_that_appears_meanwhile_is_kept(
+    photo_report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, record = tmp_path / "report.json", photo_report.to_dict()
+
+    def to_dict(_: Report) -> dict[str, Any]:
+        path.write_text("somebody else's")
+        return record
+
+    monkeypatch.setattr(Report, "to_dict", to_dict)
+    with pytest.raises(OutputExistsError, match="--force"):
+        save_report(photo_report, path)
+    assert path.read_text() == "somebody else's"
 
 
 def test_figures_of_all_kinds(photo_report: Report, tmp_path: Path) -> None:
