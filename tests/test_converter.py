@@ -470,7 +470,10 @@ def test_model_files_that_are_not_ours(tmp_path: Path) -> None:
     for hostile in (
         {"spectrogram": {"fft_size": 2**34}},
         {"spectrogram": {"hop": 0}},
+        {"spectrogram": {"fft_size": 512, "hop": 512}},
         {"unet": {"channels": []}},
+        {"unet": {"channels": [8] * 100_000}},
+        {"refiner": {"channels": [8] * 17}},
         {"num_samples": 2**40},
         {"scene": {"scale": 2**20}},
     ):
@@ -490,12 +493,22 @@ def test_configurations_that_make_no_sense() -> None:
         ConverterConfig(refiner=UNetConfig(token_features=3))
     with pytest.raises(ConfigError, match="num_steps"):
         ConverterConfig(num_steps=0)
+    with pytest.raises(ConfigError, match="of 17 levels; 1 to 16"):
+        UNetConfig((8,) * 17)
     with pytest.raises(ConfigError, match="multiples of 8"):
         UNetConfig((20, 40))
     with pytest.raises(ConfigError, match="heads that divide"):
         UNetConfig((8, 16), num_heads=3)
     with pytest.raises(ConfigError, match="power"):
         SpectrogramConfig(power=0)
+    for hop in (
+        0,
+        129,
+        255,
+        256,
+    ):  # frames that hardly overlap, or do not, cannot be added up to the waveform
+        with pytest.raises(ConfigError, match="hop"):
+            SpectrogramConfig(256, hop)
 
 
 @pytest.mark.parametrize("stem_stride", [(1, 1), (2, 1), (4, 2)])
