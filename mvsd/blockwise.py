@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from numbers import Integral
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from mvsd.audio import HIGHEST_RATE, rechunk, resample_blocks
 from mvsd.errors import MvsdError
 from mvsd.scene import Scene
 from mvsd.streaming import take
-from mvsd.waveform import require_channels_first, whole_rate
+from mvsd.waveform import is_whole, require_channels_first, whole_rate
 
 CORE_RATE = 16_000
 _BLOCK_SECONDS = 10  # of a recording at once, as of a file
@@ -118,9 +117,9 @@ class Blockwise(ABC):
         sample_rate = whole_rate(sample_rate)
         if not 1 <= sample_rate <= HIGHEST_RATE:
             raise MvsdError(f"sample_rate is {sample_rate} Hz; 1 to {HIGHEST_RATE} is wanted")
-        if not isinstance(seed, Integral) or not 0 <= seed < _NUM_SEEDS:
+        if not is_whole(seed) or not 0 <= seed < _NUM_SEEDS:
             raise MvsdError(f"seed is {seed!r}; a whole number from 0 to {_NUM_SEEDS - 1} is wanted")
-        if steps is not None and (not isinstance(steps, Integral) or steps < 1):
+        if steps is not None and (not is_whole(steps) or steps < 1):
             raise MvsdError(f"steps is {steps!r}; at least 1 is wanted, or None for the model's own number")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is told below
             channels = np.atleast_2d(waveform).astype(np.float32)

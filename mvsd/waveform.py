@@ -1,9 +1,9 @@
-"""What is asked of a waveform and of a rate that a caller gives, before anything is done with them."""
+"""What is asked of waveforms and numbers that a caller gives, before anything is done with them."""
 
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,7 +26,12 @@ def require_channels_first(
         raise error_class(f"{prefix}waveform has shape {shape}; (T,) or (C, T) with a channel is wanted")
 
 
-def whole_rate(sample_rate: float, prefix: str = "", error_class: type[MvsdError] = MvsdError) -> int:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number by its type, of whatever library."""
+    return isinstance(value, Integral)
+
+
+def whole_rate(sample_rate: Any, prefix: str = "", error_class: type[MvsdError] = MvsdError) -> int:
     """The rate in Hz as an int, 48000.0 too; raises `error_class` for what is no whole number."""
     is_number = isinstance(sample_rate, Real) and math.isfinite(sample_rate)
     if not is_number or sample_rate != int(sample_rate):
