@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from typing import final
 
 import numpy as np
-from scipy import signal
 
 from mvsd.acoustics import convolve, fit_response
 from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, ResponseConverter, add_change, beside
 from mvsd.decay import bend_decay, require_rt60
 from mvsd.errors import MvsdError, NotMeasurable
-from mvsd.fullband import convert_by_response
+from mvsd.fullband import convert_by_response, spectrogram, waveform_of
 from mvsd.scene import Scene
 from mvsd.streaming import overlap_windows
 from mvsd.transfer import Transfer
@@ -27,7 +26,6 @@ EARLY_RANGE_MS = (0.0, 200.0)
 
 _FIT_SECONDS = 0.5  # of response between the dry estimate and the recording
 _WINDOW, _OVERLAP = 8 * CORE_RATE, 2 * CORE_RATE
-_FFT_SIZE, _HOP = 512, 128
 _FADE = CORE_RATE // 200  # from early to late in 5 ms
 
 
@@ -297,15 +295,9 @@ def _early_gain(num_taps: int, num_early: int) -> np.ndarray:
 
 def _power(samples: np.ndarray) -> np.ndarray:
     """Power spectrogram (F, N) of (n,)."""
-    return np.asarray(np.abs(_spectrogram(samples)) ** 2)
-
-
-def _spectrogram(samples: np.ndarray) -> np.ndarray:
-    padded = np.pad(samples, (0, max(0, _FFT_SIZE - len(samples))))
-    return np.asarray(signal.stft(padded, nperseg=_FFT_SIZE, noverlap=_FFT_SIZE - _HOP)[2])
+    return np.asarray(np.abs(spectrogram(samples)) ** 2)
 
 
 def _filtered(samples: np.ndarray, share: np.ndarray) -> np.ndarray:
     """A waveform (n,) with its spectrogram multiplied by `share` (F, N)."""
-    filtered = signal.istft(share * _spectrogram(samples), nperseg=_FFT_SIZE, noverlap=_FFT_SIZE - _HOP)[1]
-    return np.asarray(filtered[: len(samples)], dtype=np.float32)
+    return waveform_of(share * spectrogram(samples), len(samples))

@@ -22,6 +22,7 @@ from mvsd.channel_order import from_ogg
 from mvsd.container import open_media
 from mvsd.errors import AudioFileError, MvsdError
 from mvsd.notes import Notes, read_notes
+from mvsd.waveform import require_channels_first
 
 __all__ = [
     "AudioReader",
@@ -71,10 +72,13 @@ def save_audio(
 ) -> float:
     """Writes a waveform (T,) or (C, T) whole or not at all.
 
-    The suffix chooses the container, `subtype` (libsndfile's name; PCM_24 unless given) the sample format. A
-    peak above 1 is lowered to fit a fixed-point format; returns the gain in dB of the whole, 0 where it fits.
+    The suffix chooses the container, `subtype` (libsndfile's name; PCM_24 unless given) the sample format. A peak
+    above 1 is lowered to fit a fixed-point or lossy format; returns the gain in dB of the whole, 0 where it fits.
+    Raises what `AudioWriter` does, and `AudioFileError` for another shape.
     """
-    block = np.atleast_2d(np.asarray(waveform))
+    samples = np.asarray(waveform)
+    require_channels_first(samples, f"{path}: ", AudioFileError)
+    block = np.atleast_2d(samples)
     with AudioWriter(path, sample_rate, len(block), subtype=subtype, force=force) as writer:
         writer.write(block)
     return writer.gain_db

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
-from mvsd.errors import AudioFileError, OutputExistsError
+from mvsd.errors import AudioFileError
 from mvsd.notes import Notes, append_chunks, write_speakers
-from mvsd.whole_file import whole_file
+from mvsd.waveform import whole_rate
+from mvsd.whole_file import require_free, whole_file
 
 CONTAINERS = {
     ".wav": "WAV",
@@ -118,8 +119,9 @@ class AudioWriter:
     ) -> None:
         self.path = Path(path)
         self.notes = notes or Notes()
-        self.sample_rate, self.channels, self.force = sample_rate, channels, force
         self.container = container_of(path)
+        self.sample_rate = whole_rate(sample_rate, f"{path}: ", AudioFileError)
+        self.channels, self.force = channels, force
         self.subtype = closest_subtype(path, subtype)
         self.num_samples = 0
         self.gain_db = 0.0
@@ -168,9 +170,8 @@ class AudioWriter:
         gain = 10 ** (self.gain_db / 20)
         if self.subtype not in _FLOATING and gain * self.peak > 1.0:
             gain = 1.0 / self.peak
-        with whole_file(self.path, AudioFileError) as temporary, self._io_errors():
+        with whole_file(self.path, AudioFileError, force=self.force) as temporary, self._io_errors():
             self._convert(temporary, gain)
-            self._require_free()
         self.gain_db = float(20.0 * np.log10(gain))
 
     def _convert(self, temporary: Path, gain: float) -> None:
@@ -224,10 +225,7 @@ class AudioWriter:
     def _require_free(self) -> None:
         if self._target.is_dir():
             raise AudioFileError(f"{self.path}: a folder; give the name of the sound file to write")
-        if not self.force and self._target.exists():
-            raise OutputExistsError(
-                f"{self.path}: exists already; choose another name or use --force to replace it"
-            )
+        require_free(self.path, self.force, AudioFileError)
 
     def _require_folder(self) -> None:
         folder = self._target.parent
@@ -245,9 +243,9 @@ class AudioWriter:
         except (soundfile.SoundFileError, ValueError, TypeError, OverflowError) as error:
             name = "OPUS" if self.subtype == "OPUS" else self.container
             limit = f" (it holds {_LIMITS[name]})" if name in _LIMITS else ""
+            advice = "" if self.path.suffix.lower() == ".wav" else "; use .wav"
             raise AudioFileError(
-                f"{self.path}: {name} cannot hold {self.channels} channel(s) at {self.sample_rate} Hz{limit}"
-                "; use .wav"
+                f"{self.path}: {name} cannot hold {self.channels} channel(s) at {self.sample_rate} Hz{limit}{advice}"
             ) from error
 
     @contextmanager

@@ -30,6 +30,7 @@ _WEIGHTS = shipped_weights("blind")
 _MIN_SECONDS = 1.0
 _QUIET_DB = -40.0  # a window this far below the loudest holds no speech to listen to
 _FLOOR_DB = -80.0  # of the spectrogram, relative to the clip's mean power
+_NUM_BANDS = 16, 1024  # a file from a stranger must not make us allocate
 _NUM_STATISTICS = 3  # mean, spread and maximum over time
 
 
@@ -49,8 +50,13 @@ class BlindConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        if len(self.channels) != 5 or min(*self.channels, self.hidden) < 1 or self.num_bands % 16:
-            raise ConfigError("blind.channels must be five numbers above 0 and num_bands a multiple of 16")
+        if len(self.channels) != 5 or min(*self.channels, self.hidden) < 1:
+            raise ConfigError("blind.channels must be five numbers above 0, and hidden another")
+        low, high = _NUM_BANDS
+        if not low <= self.num_bands <= high or self.num_bands % low:
+            raise ConfigError(
+                f"blind.num_bands is {self.num_bands}; a multiple of {low} up to {high} is wanted"
+            )
         if not 0 < self.hop <= self.fft_size <= 2**14 or self.window_seconds < _MIN_SECONDS:
             raise ConfigError("blind needs 0 < hop <= fft_size <= 16384 and window_seconds of 1 or more")
 

@@ -9,13 +9,15 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from mvsd.audio import resample_blocks
+from mvsd.audio import HIGHEST_RATE, rechunk, resample_blocks
 from mvsd.errors import MvsdError
 from mvsd.scene import Scene
 from mvsd.streaming import take
+from mvsd.waveform import is_whole, require_channels_first, whole_rate
 
 CORE_RATE = 16_000
-_MAX_CHANNELS = 64
+_BLOCK_SECONDS = 10  # of a recording at once, as of a file
+_NUM_SEEDS = 2**32
 
 Waveform = TypeVar("Waveform", np.ndarray, torch.Tensor)
 """An array or a tensor; what comes back is of the same kind."""
@@ -40,7 +42,7 @@ class AudioConverter(Protocol):
 
 
 class BlockConverter(Protocol):
-    """What a converter must do to be wrapped by another, and to have its files handled; every baseline does."""
+    """What a converter must do to be wrapped by another, and to have its files handled."""
 
     def convert_blocks(
         self,
@@ -92,8 +94,9 @@ class Blockwise(ABC):
         """Convert a recording: (T,) or (C, T) in -1..1 -> the same shape and rate, aligned to the sample.
 
         An array gives an array, a tensor a tensor on the same device (without a gradient), float32 in both cases.
-        `seed` chooses among what the scene leaves open, `steps` defaults to the model's own. Raises MvsdError for
-        another shape or kind of number, and for samples that are not finite.
+        `seed`, 0 to 2**32 - 1, chooses among what the scene leaves open, `steps` defaults to the model's own. Raises
+        MvsdError for another shape or kind of number, for samples that are not finite in float32, and for a
+        `sample_rate` (1 to `HIGHEST_RATE` Hz), seed or number of steps that is no whole number or out of range.
         """
         if isinstance(waveform, torch.Tensor):
             known = waveform.float() if waveform.is_floating_point() else waveform  # numpy has no bfloat16
@@ -108,18 +111,31 @@ class Blockwise(ABC):
             raise MvsdError(
                 f"waveform is of {waveform.dtype}; floats in -1..1 are wanted (16 bit: divide by 32768)"
             )
-        if waveform.ndim == 2 and len(waveform) > max(_MAX_CHANNELS, waveform.shape[1]):
-            raise MvsdError(
-                f"waveform has shape {waveform.shape}, {len(waveform)} channels; (C, T) is wanted: give its .T"
-            )
+        require_channels_first(waveform)
         if scene is not None and not isinstance(scene, Scene):
             raise MvsdError(f"scene is a {type(scene).__name__}; give mvsd.Scene.open(photo), or None")
-        if waveform.ndim not in (1, 2) or not np.isfinite(waveform).all():
+        sample_rate = whole_rate(sample_rate)
+        if not 1 <= sample_rate <= HIGHEST_RATE:
+            raise MvsdError(f"sample_rate is {sample_rate} Hz; 1 to {HIGHEST_RATE} is wanted")
+        if not is_whole(seed) or not 0 <= seed < _NUM_SEEDS:
+            raise MvsdError(f"seed is {seed!r}; a whole number from 0 to {_NUM_SEEDS - 1} is wanted")
+        if steps is not None and (not is_whole(steps) or steps < 1):
+            raise MvsdError(f"steps is {steps!r}; at least 1 is wanted, or None for the model's own number")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is told below
+            channels = np.atleast_2d(waveform).astype(np.float32)
+        if not np.isfinite(channels).all():
             raise MvsdError(
-                f"waveform has shape {waveform.shape}; finite samples as (T,) or (C, T) are wanted"
+                "waveform holds NaN, infinity or more than float32 can; finite samples are wanted"
             )
-        channels = np.atleast_2d(waveform).astype(np.float32)
-        blocks = self.convert_blocks([channels], sample_rate, len(channels), scene, seed=seed, steps=steps)
+        # In blocks: what is kept for later of a recording in one piece would be copied again for every window.
+        blocks = self.convert_blocks(
+            rechunk([channels], _BLOCK_SECONDS * sample_rate),
+            sample_rate,
+            len(channels),
+            scene,
+            seed=int(seed),
+            steps=None if steps is None else int(steps),
+        )
         return np.concatenate([channels[:, :0], *blocks], axis=1).reshape(waveform.shape)
 
 

@@ -28,7 +28,10 @@ class Condition(NamedTuple):
 
 
 class Path(Protocol):
-    """A way from the clean spectrogram to the start of sampling; every argument and result is (B, 1, 1, 1)."""
+    """A way from the clean spectrogram to the start of sampling.
+
+    Every result has the shape of `time`: (B, 1, 1, 1), or () where all of a batch are at one time, as in sampling.
+    """
 
     def coefficients(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The weights a, b, c of clean, source and noise at `time` in 0..1."""

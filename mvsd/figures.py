@@ -28,9 +28,9 @@ from mvsd.acoustics import (
     fit_response,
 )
 from mvsd.data.example import Example
-from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
+from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.scene import Scene
-from mvsd.whole_file import whole_file
+from mvsd.whole_file import require_free, whole_file
 
 Waveform = NDArray[np.floating]
 
@@ -351,7 +351,7 @@ def _agreed_response(source: Waveform, estimate: Waveform, sample_rate: int) -> 
 def save_figure(figure: Figure, path: str | Path, *, force: bool) -> None:
     """Write a figure whole, or raise what `require_writable` does."""
     require_writable(path, force=force)
-    with whole_file(Path(path)) as temporary:
+    with whole_file(Path(path), force=force) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
@@ -360,13 +360,12 @@ def require_writable(path: str | Path, *, force: bool) -> None:
 
     Raises:
         OutputExistsError: the file is there and `force` was not given.
-        MvsdError: its suffix is not one of `SUFFIXES`, or its folder is missing.
+        MvsdError: its suffix is not one of `SUFFIXES`, its folder is missing, or something other than a file is there.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise MvsdError(f"{path}: a figure is written as {', '.join(SUFFIXES)}, not as {path.suffix!r}")
-    if path.exists() and not force:
-        raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
+    require_free(path, force)
     if not path.parent.is_dir():
         raise MvsdError(
             f"{path} cannot be written: No such folder as {path.parent}; make it, or choose another"

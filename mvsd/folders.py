@@ -94,8 +94,10 @@ def convert_folder(
     job it is this process. What fails is in the report, and never stops the rest; an interrupt loses no more than the
     files at work. `progress` is called with the files done and the files in all.
 
-    Raises MvsdError where there is nothing to convert, or one folder is in the other.
+    Raises MvsdError where there is nothing to convert, one folder is in the other, or `jobs` is below 1.
     """
+    if jobs < 1:
+        raise MvsdError(f"jobs is {jobs}; at least 1 process is wanted")
     started = perf_counter()
     source, output = Path(source), Path(output)
     tasks, notes = find_tasks(source, output, None if scene is None else Path(scene))

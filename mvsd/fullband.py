@@ -178,15 +178,14 @@ def _link(window: np.ndarray, mixture: np.ndarray, dry: np.ndarray) -> np.ndarra
     """
     if (window == mixture).all():
         return np.repeat(dry[None], len(window), axis=0)
-    spectrum, mixed, estimate = _spectrogram(window), _spectrogram(mixture), _spectrogram(dry)
+    spectrum, mixed, estimate = spectrogram(window), spectrogram(mixture), spectrogram(dry)
     power = _over_frames(mixed * mixed.conj()).real
     floor = 1e-4 * power.mean(axis=-1, keepdims=True) + 1e-12
     # Where the mixture is weak, a and g are those of the whole window.
     shares, gains = (samples @ mixture / (mixture @ mixture + 1e-12) for samples in (window, dry))
     share = (_over_frames(spectrum * mixed.conj()) + floor * shares[:, None, None]) / (power + floor)
     gain = (_over_frames(estimate * mixed.conj()) + floor * gains) / (power + floor)
-    linked = signal.istft(share * estimate + gain * (spectrum - share * mixed), **_TRANSFORM)[1]
-    return np.asarray(linked[..., : window.shape[1]], np.float32)
+    return waveform_of(share * estimate + gain * (spectrum - share * mixed), window.shape[1])
 
 
 def _top_gain(source: np.ndarray, estimate: np.ndarray) -> np.ndarray:
@@ -198,17 +197,22 @@ def _top_gain(source: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     low_hz, high_hz = _TOP_HZ
     inside = slice(*(round(hertz * _FFT_SIZE / CORE_RATE) for hertz in (low_hz, high_hz)))
     before, after = (
-        np.square(np.abs(_spectrogram(samples)[inside])).sum(axis=0) for samples in (source, estimate)
+        np.square(np.abs(spectrogram(samples)[inside])).sum(axis=0) for samples in (source, estimate)
     )
     floor = 1e-8 * before.mean() + 1e-12
     gain = np.minimum((after + floor) / (before + floor), 1.0) ** (TOP_EXPONENT / 2)
     return np.asarray(np.interp(np.arange(len(source)), _HOP * np.arange(len(gain)), gain), np.float32)
 
 
-def _spectrogram(samples: np.ndarray) -> NDArray[np.complex128]:
-    """(..., n) -> (..., F, N)."""
+def spectrogram(samples: np.ndarray) -> NDArray[np.complex128]:
+    """Short-time spectrum of samples at 16 kHz, in frames of 32 ms every 8 ms: (..., n) -> (..., F, N)."""
     padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(0, max(0, _FFT_SIZE - samples.shape[-1]))])
     return np.asarray(signal.stft(padded, **_TRANSFORM)[2])
+
+
+def waveform_of(spectrum: NDArray[np.complex128], num_samples: int) -> NDArray[np.float32]:
+    """The inverse of `spectrogram`: (..., F, N) -> (..., num_samples)."""
+    return np.asarray(signal.istft(spectrum, **_TRANSFORM)[1][..., :num_samples], np.float32)
 
 
 def _over_frames(values: NDArray[np.complex128]) -> NDArray[np.complex128]:

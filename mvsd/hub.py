@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, final
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
@@ -14,8 +16,10 @@ from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_down
 from mvsd.config import flatten, to_dict
 from mvsd.errors import DataError, ModelFileError
 from mvsd.model_file import is_model_file
+from mvsd.whole_file import stop_signals_raise
 
 MODEL_FILE = "model.safetensors"
+_CARD_FILE = "README.md"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TAGS = ["acoustics", "audio-to-audio", "dereverberation", "diffusion", "reverberation", "speech"]
@@ -126,20 +130,31 @@ def save_pretrained(
 ) -> None:
     """Write a folder as the Hub has it: model.safetensors, config.json, README.md.
 
-    Raises DataError for a folder that holds a training run, or a README.md, config.json or model.safetensors that is
-    none of `mvsd` and would be lost.
+    A model of before is replaced once all of the new one is on the disk; its README.md, which may have been edited,
+    stays as it is, whatever `run` and `license_id` say: delete it first for a new card.
+
+    Raises DataError for a folder that holds a training run, for a README.md, config.json or model.safetensors that is
+    none of `mvsd` and would be lost, and for what the system refuses; ModelFileError where the model cannot be written.
     """
     folder = Path(folder)
     if (folder / "log.csv").exists():
         raise DataError(f"{folder} holds a training run; give another folder for the model")
     is_ours = is_model_file(folder / MODEL_FILE)
-    for name in ("README.md", "config.json", MODEL_FILE):
+    for name in (_CARD_FILE, "config.json", MODEL_FILE):
         if (folder / name).exists() and not is_ours:
             raise DataError(f"{folder} holds a {name} and no model of mvsd; give another folder")
     hub_model = HubModel(model, run, license_id)
-    hub_model.generate_model_card()  # raises before anything is lost
-    (folder / "README.md").unlink(missing_ok=True)  # the Hub's client keeps a card of before
-    hub_model.save_pretrained(folder)
+    hub_model.generate_model_card()  # raises before a folder is made
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside what is there, of which the Hub's client would first delete some.
+        with stop_signals_raise(), TemporaryDirectory(prefix=".mvsd-", dir=folder) as temporary:
+            hub_model.save_pretrained(temporary)
+            for path in sorted(Path(temporary).iterdir()):
+                if path.name != _CARD_FILE or not (folder / _CARD_FILE).exists():
+                    os.replace(path, folder / path.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def find_model(name_or_path: str | Path, **options: Any) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -93,7 +94,7 @@ class LoudnessMeter:
         self._state = np.zeros((len(self.filter), num_channels, 2))
         self._rest = np.zeros((num_channels, 0))
         self._step_size = round(sample_rate / _STEPS_PER_SECOND)
-        self._energies: list[float] = []  # of steps of 100 ms
+        self._energies = array("d")  # of steps of 100 ms
 
     def add(self, block: NDArray[Any]) -> None:
         """See `Meter`."""
@@ -110,7 +111,8 @@ class LoudnessMeter:
         """See `Meter`; the gated mean of annex 1, equations 4 to 7."""
         if len(self._energies) < _STEPS_PER_BLOCK:
             raise NotMeasurable("a loudness needs 0.4 s of sound at least")
-        windows = np.lib.stride_tricks.sliding_window_view(self._energies, _STEPS_PER_BLOCK)
+        # A copy: an array that something looks into cannot grow.
+        windows = np.lib.stride_tricks.sliding_window_view(np.array(self._energies), _STEPS_PER_BLOCK)
         energies = np.maximum(windows.mean(axis=1), 1e-30)
         audible = energies[_lufs(energies) > _ABSOLUTE_GATE_LUFS]
         if not len(audible):

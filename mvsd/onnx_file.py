@@ -22,10 +22,10 @@ from mvsd.blockwise import CORE_RATE
 from mvsd.config import to_dict
 from mvsd.converter import Converter
 from mvsd.diffusion import Path as DiffusionPath
-from mvsd.errors import MissingExtraError, MvsdError, OutputExistsError
+from mvsd.errors import MissingExtraError, MvsdError
 from mvsd.scene import CANVAS
 from mvsd.spectrogram import ComplexSpectrogram, SpectrogramConfig
-from mvsd.whole_file import whole_file
+from mvsd.whole_file import require_free, whole_file
 
 FORMAT = "mvsd-onnx-1"
 OPSET = 18
@@ -45,15 +45,14 @@ def export_onnx(
     Raises:
         MissingExtraError: onnx is not installed.
         OutputExistsError: the file is there, and `force` is not given.
-        MvsdError: the system does not let the file be written.
+        MvsdError: the system does not let the file be written, or something other than a file is there.
     """
     try:
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "onnx") from error
     path = Path(path)
-    if path.exists() and not force:
-        raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
+    require_free(path, force)
     if not path.parent.is_dir():
         raise MvsdError(f"{path}: there is no folder {path.parent}; make it, or choose another")
     graph = _Graph(converter, steps or converter.config.num_steps).eval()
@@ -61,7 +60,7 @@ def export_onnx(
     is_open = {"waveform": {1: "T"}, "estimate": {1: "T"}, "noise": {3: "N"}}
     facts = {"format": FORMAT, "sample_rate": str(CORE_RATE), "steps": str(graph.num_steps)}
     facts["config"] = json.dumps(to_dict(converter.config))
-    with whole_file(path) as temporary, torch.no_grad(), _without_notices():
+    with whole_file(path, force=force) as temporary, torch.no_grad(), _without_notices():
         torch.onnx.export(
             graph,
             tuple(inputs.values()),

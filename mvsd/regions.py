@@ -1,7 +1,8 @@
 """Which regions of a photo decide what room it is heard as: each is hidden in turn, and the change is measured.
 
 Occlusion sensitivity (Zeiler and Fergus, ECCV 2014). What is measured is the energy envelope that the reverberator
-predicts from the photo (`mvsd.networks.envelope`): it has no randomness, so that small changes are seen.
+predicts from the photo as it is (`mvsd.networks.envelope`): it has no randomness, so that small changes are seen. It is
+that of one view, where a response with `averages_views` is drawn from the mean over all of them.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def hide(scene: Scene, box: Box) -> Scene:
 
 @torch.inference_mode()
 def expected_room(converter: Converter, scenes: list[Scene]) -> Values:
-    """Reverberation time (s) and DRR (dB) of the envelope that the reverberator predicts, (B, 2).
+    """Reverberation time (s) and DRR (dB) of the envelope that the reverberator predicts of each as it is, (B, 2).
 
     The time is the slope of the predicted decay curve between -5 and -25 dB, of the reverberant part alone. The
     envelope is a mean of decibels, which lies below the mean energy: good for differences, too dry as a value.

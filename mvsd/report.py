@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mvsd.errors import OutputExistsError
 from mvsd.regions import Regions
 from mvsd.whole_file import whole_file
 
@@ -27,7 +26,8 @@ DEFINITIONS: dict[str, str] = {
     "decay": "Energy still to come at each time after the direct sound, in dB of the whole (Schroeder).",
     "regions": "What a region of the photo adds: the value with the whole photo less the value with the region hidden "
     "behind the mean colour; rt60_percent in percent of the reverberation time, drr_db in dB. Of the energy envelope "
-    "that the reverberator predicts, which has no randomness.",
+    "that the reverberator predicts from the photo as it is, which has no randomness; responses may be drawn from the "
+    "mean of several views of it, such as its mirror image.",
 }
 SPREADS: dict[Kind, str] = {
     "recording": "Blind estimate from speech: value is the expected one (of times: the median); low and high are one "
@@ -113,12 +113,9 @@ def save_report(report: Report, path: str | Path, *, force: bool = False) -> Non
 
     Raises:
         OutputExistsError: the file is there and `force` was not given.
-        MvsdError: it cannot be written.
+        MvsdError: it cannot be written, or something other than a file is there.
     """
-    path = Path(path)
-    if path.exists() and not force:
-        raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
-    with whole_file(path) as temporary:
+    with whole_file(Path(path), force=force) as temporary:
         temporary.write_text(json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -26,7 +26,9 @@ def sample(
     equation 12), with the estimate extrapolated from the last two (Lu et al. 2022, DPM-Solver++, algorithm 2): steps
     of first order lose energy, and eight of them most of a room's reverberation.
 
-    `source` (B, 2, F, N) is the end of a bridge and `noise` has the same shape; time runs linearly from 1 to 0.
+    `noise` and what is returned are (B, 2, F, N). `source` is, too, where it is the end of a bridge; that of a response
+    (B, 1, F, N) has no weight on its path. Time runs linearly from 1 to 0.
+
     With gradient="last" only the last call is differentiated (Clark et al. 2024, DRaFT-1): memory does not grow
     with the number of steps, and the estimate is still a finished one. Raises ValueError for other choices.
     """

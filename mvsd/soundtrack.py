@@ -35,7 +35,7 @@ GAP_SECONDS = 0.015
 _MAX_GAP_SECONDS = 86_400.0
 _USUAL = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
-_SILENCE = 2**16  # samples in a block of it
+_BLOCK = 2**16  # samples at once, of silence and of what is encoded
 _LOSSY_BITS_PER_SECOND = 96_000  # and channel: hard to tell from the original, in AAC and in Opus
 _LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "wavpack", "truehd", "mlp")
 # What the new sound is encoded with: where the old one is lossless, and else.
@@ -122,8 +122,8 @@ class Soundtrack:
                 f"{self.path}: its sound has a gap of more than a day; export the file again"
             )
         while num_samples > 0:
-            yield np.zeros((self.channels, min(num_samples, _SILENCE)), np.float32)
-            num_samples -= _SILENCE
+            yield np.zeros((self.channels, min(num_samples, _BLOCK)), np.float32)
+            num_samples -= _BLOCK
 
     def _decoded(self) -> Iterator[tuple[Fraction | None, Waveform]]:
         """Start in seconds (None: right after the one before) and samples (C, n) of each decoded frame."""
@@ -231,8 +231,8 @@ class Encoder:
         )
         position = 0
         for block in resample_blocks(blocks, self.sample_rate, self.rate, self.channels):
-            for start in range(0, block.shape[1], _SILENCE):
-                part = np.ascontiguousarray(block[:, start : start + _SILENCE].T).reshape(1, -1)
+            for start in range(0, block.shape[1], _BLOCK):
+                part = np.ascontiguousarray(block[:, start : start + _BLOCK].T).reshape(1, -1)
                 frame = av.AudioFrame.from_ndarray(part, format="flt", layout=self.layout)
                 frame.sample_rate, frame.time_base = self.rate, Fraction(1, self.rate)
                 frame.pts = position

@@ -31,9 +31,10 @@ class SpectrogramConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
+        # With less overlap the way back divides by the ends of the window, which are next to nothing.
         require(
-            0 < self.hop <= self.fft_size <= 2**14,
-            f"spectrogram.hop is {self.hop}, fft_size {self.fft_size}; 0 < hop <= fft_size <= {2**14} is wanted",
+            0 < 2 * self.hop <= self.fft_size <= 2**14,
+            f"spectrogram.hop is {self.hop}, fft_size {self.fft_size}; 0 < 2 hop <= fft_size <= {2**14} is wanted",
         )
         require(
             0 < self.power <= 1 and self.scale > 0,

@@ -60,6 +60,9 @@ def convolve_blocks(blocks: Iterable[np.ndarray], rir: np.ndarray) -> Iterator[n
 
 def take(blocks: list[np.ndarray], num_samples: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Split a queue of (C, n) blocks: the first `num_samples` samples (or all, if fewer), and the rest."""
-    queue = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), np.float32)
+    if len(blocks) == 1:
+        (queue,) = blocks  # nothing to join, so nothing to copy
+    else:
+        queue = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), np.float32)
     rest = queue[:, num_samples:]
     return queue[:, :num_samples], [rest] if rest.shape[1] else []

@@ -214,6 +214,9 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(AudioFileError, match="a folder"):
         AudioWriter(tmp_path / "folder.wav", RATE, 1, force=True)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioFileError, match="is no file"):
+        AudioWriter(tmp_path / "pipe.wav", RATE, 1, force=True)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(AudioFileError, match="not writable"):
         AudioWriter(tmp_path / "a.wav", RATE, 1)
@@ -230,14 +233,16 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         ("a.mp3", 1, 96_000, "48,000"),
         ("a.opus", 1, 44_100, "48,000 Hz"),
         ("a.wav", 2000, RATE, "cannot hold"),
-        ("a.wav", 1, 0, "cannot hold"),
+        ("a.wav", 1, 0, "cannot hold 1 channel.s. at 0 Hz$"),
+        ("a.aiff", 1, 0, "; use .wav$"),
+        ("a.wav", 1, 44_100.5, "sample_rate is 44100.5; a whole number of Hz is wanted"),
     ],
 )
 def test_formats_that_cannot_be_written(
-    tmp_path: Path, name: str, channels: int, rate: int, expected: str
+    tmp_path: Path, name: str, channels: int, rate: float, expected: str
 ) -> None:
     with pytest.raises(AudioFileError, match=expected) as error:
-        AudioWriter(tmp_path / name, rate, channels)
+        AudioWriter(tmp_path / name, rate, channels)  # type: ignore[arg-type]
     only_line(error, tmp_path / name)
     assert listing(tmp_path) == []
 
@@ -250,6 +255,20 @@ def test_bad_blocks(tmp_path: Path) -> None:
     with pytest.raises(AudioFileError, match="no samples"):
         save_audio(tmp_path / "a.wav", np.zeros((1, 0)), RATE)
     assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_channels_that_come_last_are_told(tmp_path: Path, name: str) -> None:
+    """As soundfile reads them: no file of 500 channels with 2 samples each."""
+    path = tmp_path / name
+    with pytest.raises(AudioFileError, match=r"shape \(500, 2\), 500 channels; .* give its .T$") as error:
+        save_audio(path, noise(500, 2).T, RATE)
+    only_line(error, path)
+    with pytest.raises(AudioFileError, match=r"shape \(1, 2, 9\)"):
+        save_audio(path, np.zeros((1, 2, 9)), RATE)
+    assert listing(tmp_path) == []
+    save_audio(path, noise(500, 2), 16_000.0)  # type: ignore[arg-type]
+    assert soundfile.info(path).samplerate == 16_000
 
 
 def test_whole_numbers_are_no_samples(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -379,6 +380,15 @@ def test_a_bad_file_is_one_error(tmp_path: Path) -> None:
         save_file({"a": torch.zeros(1)}, path, {"format": FORMAT, "config": config})
         with pytest.raises(ModelFileError):
             BlindEstimator.load(path)
+
+
+@pytest.mark.parametrize("num_bands", [0, 24, 2**30])
+def test_a_file_cannot_ask_for_any_number_of_bands(tmp_path: Path, num_bands: int) -> None:
+    path = tmp_path / "bad.safetensors"
+    config = json.dumps({"num_bands": num_bands})
+    save_file({"a": torch.zeros(1)}, path, {"format": FORMAT, "config": config})
+    with pytest.raises(ModelFileError, match=f"num_bands is {num_bands}; a multiple of 16 up to 1024"):
+        BlindEstimator.load(path)
 
 
 def test_the_converters_file_is_no_estimator() -> None:

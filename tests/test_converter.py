@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mvsd
-from mvsd.blockwise import AudioConverter
+from mvsd.blockwise import AudioConverter, Blocks, Blockwise
 from mvsd.coloration import even_early
 from mvsd.converter import Converter
 from mvsd.converter_config import ConverterConfig
@@ -29,6 +30,7 @@ from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNet, UNetConfig
 from mvsd.scene import Scene
 from mvsd.spectrogram import SpectrogramConfig
+from mvsd.streaming import take
 
 TINY_UNET = UNetConfig(channels=(8, 16), num_heads=2, token_features=16)
 TINY_SCENE = SceneEncoderConfig(width=8, token_features=16)
@@ -152,6 +154,37 @@ def test_blocks_of_any_size_give_the_same(name: str) -> None:
     pieces = np.split(source, [1, 700, 700, 31_000], axis=1)
     streamed = CONVERTERS[name].convert_blocks(pieces, 44_100, 2, SCENE, steps=1)
     np.testing.assert_allclose(np.concatenate(list(streamed), axis=1), whole, atol=1e-5)
+
+
+class Counting(Blockwise):
+    """Keeps a recording as it is, and the lengths of the blocks in which it came."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def convert_blocks(self, blocks: Blocks, *_: Any, **__: Any) -> Iterator[np.ndarray]:
+        for block in blocks:
+            self.lengths.append(block.shape[1])
+            yield block
+
+
+def test_a_recording_is_given_in_blocks() -> None:
+    """In one it would be copied for every window: the time would grow with the square of the length."""
+    counting, source = Counting(), voice(2, 25_000)
+    assert np.array_equal(counting.convert(source, 1000), source)
+    assert counting.lengths == [10_000, 10_000, 5000]
+    assert counting.convert(np.zeros((2, 0), np.float32), 1000).shape == (2, 0)
+    queue = [source]
+    assert all(np.shares_memory(part, source) for part in (take(queue, 9000)[0], *take(queue, 9000)[1]))
+
+
+@pytest.mark.parametrize("name", ["bridge", "response"])
+def test_its_blocks_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvsd.blockwise._BLOCK_SECONDS", 1)
+    source = voice(2, 100_000)
+    whole = list(CONVERTERS[name].convert_blocks([source], 44_100, 2, SCENE, steps=1))
+    made = CONVERTERS[name].convert(source, 44_100, SCENE, steps=1)
+    assert np.array_equal(made, np.concatenate(whole, axis=1))
 
 
 def test_windows_cross_fade_to_the_untouched_input() -> None:
@@ -437,7 +470,10 @@ def test_model_files_that_are_not_ours(tmp_path: Path) -> None:
     for hostile in (
         {"spectrogram": {"fft_size": 2**34}},
         {"spectrogram": {"hop": 0}},
+        {"spectrogram": {"fft_size": 512, "hop": 512}},
         {"unet": {"channels": []}},
+        {"unet": {"channels": [8] * 100_000}},
+        {"refiner": {"channels": [8] * 17}},
         {"num_samples": 2**40},
         {"scene": {"scale": 2**20}},
     ):
@@ -457,12 +493,22 @@ def test_configurations_that_make_no_sense() -> None:
         ConverterConfig(refiner=UNetConfig(token_features=3))
     with pytest.raises(ConfigError, match="num_steps"):
         ConverterConfig(num_steps=0)
+    with pytest.raises(ConfigError, match="of 17 levels; 1 to 16"):
+        UNetConfig((8,) * 17)
     with pytest.raises(ConfigError, match="multiples of 8"):
         UNetConfig((20, 40))
     with pytest.raises(ConfigError, match="heads that divide"):
         UNetConfig((8, 16), num_heads=3)
     with pytest.raises(ConfigError, match="power"):
         SpectrogramConfig(power=0)
+    for hop in (
+        0,
+        129,
+        255,
+        256,
+    ):  # frames that hardly overlap, or do not, cannot be added up to the waveform
+        with pytest.raises(ConfigError, match="hop"):
+            SpectrogramConfig(256, hop)
 
 
 @pytest.mark.parametrize("stem_stride", [(1, 1), (2, 1), (4, 2)])
@@ -508,6 +554,37 @@ def test_losses_of_speech_tell_level_and_what_was_added(monkeypatch: pytest.Monk
     assert losses(swelling, full)["level"].item() == pytest.approx(0.5 * 0.5**2, rel=0.4)
     assert losses(0 * full, full)["level"].isfinite()
     assert losses(full, narrow)["added"].item() > 2 * losses(narrow, full)["added"].item()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"waveform": np.array([0.0, 1e39])}, "more than float32 can; finite samples"),
+        ({"waveform": torch.tensor([0.0, 1e39], dtype=torch.float64)}, "finite samples"),
+        ({"waveform": np.zeros((0, 100))}, r"shape \(0, 100\)"),
+        ({"waveform": np.float32(0)}, r"shape \(\)"),
+        ({"sample_rate": 0}, "sample_rate is 0 Hz; 1 to 384000"),
+        ({"sample_rate": 400_000}, "sample_rate is 400000 Hz"),
+        ({"sample_rate": 44_100.5}, "sample_rate is 44100.5; a whole number of Hz"),
+        ({"sample_rate": np.nan}, "sample_rate is nan"),
+        ({"sample_rate": "16000"}, "sample_rate is '16000'"),
+        ({"seed": -1}, "seed is -1; a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed is 4294967296"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"steps": 0}, "steps is 0; at least 1"),
+        ({"steps": 2.5}, "steps is 2.5"),
+    ],
+)
+def test_arguments_out_of_range_are_one_line(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(MvsdError, match=says) as error:
+        CONVERTERS["bridge"].convert(**{"waveform": np.zeros(100), "sample_rate": 16_000} | given)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    source = voice(3000)
+    made = CONVERTERS["bridge"].convert(source, 16_000.0, seed=np.int32(70_000), steps=np.int64(1))
+    assert np.array_equal(made, CONVERTERS["bridge"].convert(source, 16_000, seed=70_000, steps=1))
 
 
 @pytest.mark.parametrize(

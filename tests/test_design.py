@@ -58,6 +58,7 @@ LAYERS = [
         "soundtrack",
         "spectrogram",
         "streaming",
+        "waveform",
         "whole_file",
         "workers",
     },

@@ -94,6 +94,13 @@ class TestFiles:
         draw("response", path, force=True)
         assert path.read_bytes().startswith(b"\x89PNG")
 
+    def test_a_file_that_appears_while_it_is_drawn_stays(self, tmp_path, monkeypatch):
+        path = tmp_path / "figure.png"
+        monkeypatch.setattr(Figure, "savefig", lambda *_, **__: path.write_bytes(b"somebody else's"))
+        with pytest.raises(OutputExistsError, match="exists"):
+            draw("response", path)
+        assert path.read_bytes() == b"somebody else's"
+
     def test_full_disk_leaves_what_was_there(self, tmp_path, monkeypatch):
         path = tmp_path / "figure.png"
         path.write_bytes(b"mine")
@@ -156,6 +163,19 @@ class TestConversionFigure:
         peaks = [image.get_array().max() for image in images]
         assert peaks[0] == 0
         assert peaks[1] == pytest.approx(-20, abs=1e-3)
+
+    @pytest.mark.parametrize(("sample_rate", "top"), [(16_000, 8.0), (48_000, 12.0)])
+    def test_a_tone_is_seen_at_its_frequency_and_time(self, sample_rate, top, monkeypatch, tmp_path):
+        kept = drawn(monkeypatch)
+        tone = np.sin(2 * np.pi * 3000 * np.arange(2 * sample_rate) / sample_rate)
+        conversion_figure({"tone": tone}, sample_rate, tmp_path / "x.png", responses={})
+        image = next(axes.images[0] for axes in all_axes(kept[0]) if axes.images)
+        left, right, bottom, highest = image.get_extent()
+        assert (left, bottom, highest) == (0, 0, top)
+        assert right == pytest.approx(2, abs=0.05)
+        levels = np.asarray(image.get_array())
+        row = int(levels[:, levels.shape[1] // 2].argmax())
+        assert (row + 0.5) / len(levels) * top == pytest.approx(3, abs=0.05)
 
     def test_decay_curves_are_of_the_room_and_not_of_what_is_no_room(self, monkeypatch, tmp_path):
         kept = drawn(monkeypatch)

@@ -361,6 +361,13 @@ def test_processes_make_what_one_makes(tree: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_no_process_is_told_instead_of_waited_for(tree: Path, jobs: int) -> None:
+    with pytest.raises(MvsdError, match=f"jobs is {jobs}; at least 1"):
+        convert_folder(Upper(), tree / "in", tree / "out", jobs=jobs)
+    assert not (tree / "out").exists()
+
+
 @posix_only
 def test_an_idle_process_that_dies_is_replaced() -> None:
     outcomes = run_in_processes(str.upper, list("abc"), 2, lambda task: None)

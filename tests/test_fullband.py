@@ -267,6 +267,14 @@ def test_a_panned_voice_stays_where_it_is() -> None:
     np.testing.assert_allclose(estimate, pan * estimate[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("sample_rate", [CORE, RATE])
+def test_a_channel_that_is_turned_over_does_not_cancel_the_other(sample_rate: int) -> None:
+    voice = noise(1, 20_000)
+    made = whole(by(lambda window, _: np.float32(0.5) * window), np.concatenate([voice, -voice]), sample_rate)
+    np.testing.assert_allclose(made[1], -made[0], atol=1e-5)
+    assert level_db(made[0]) > level_db(voice) - 8
+
+
 def wander_db(estimate: np.ndarray, source: np.ndarray) -> float:
     """Root mean square of the change of the level difference in frames of 20 ms."""
     levels = [

@@ -15,7 +15,7 @@ from conftest import Models
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 import mvsd
-from mvsd.errors import DataError, ModelFileError
+from mvsd.errors import DataError, ModelFileError, MvsdError
 
 
 class FolderHub:
@@ -152,11 +152,42 @@ def test_a_file_of_somebody_else_is_not_overwritten(tiny_models: Models, tmp_pat
     with pytest.raises(DataError, match="holds a model.safetensors and no model of mvsd"):
         converter.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").read_text() == "mine"
-    for _ in range(2):  # a model of before is replaced
-        converter.save_pretrained(tmp_path / "model")
+
+
+def test_a_model_of_before_is_replaced_and_its_card_kept(tiny_models: Models, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    mvsd.load(tiny_models.dereverberator).save_pretrained(folder)
+    (folder / "README.md").write_text("edited by hand")
+    converter = mvsd.load(tiny_models.reverberator)
+    converter.save_pretrained(folder)
+    assert same(mvsd.load(folder), converter)
+    assert json.loads((folder / "config.json").read_text())["generates"] == "response"
+    assert (folder / "README.md").read_text() == "edited by hand"
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_model_of_before_is_whole_where_the_new_one_cannot_be_written(
+    tiny_models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    mvsd.load(tiny_models.dereverberator).save_pretrained(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    converter = mvsd.load(tiny_models.reverberator)
     with pytest.raises(DataError, match="not a folder of a training run"):
-        converter.save_pretrained(tmp_path / "model", run=tmp_path)
-    assert (tmp_path / "model" / "README.md").exists()
+        converter.save_pretrained(folder, run=tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("mvsd.model_file._ordered", "mvsd.hub.ModelCard.save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            with pytest.raises(MvsdError, match="cannot be written: No space left on device"):
+                converter.save_pretrained(folder)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file cannot be written"):
+        converter.save_pretrained(tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from conftest import Models
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import mvsd
@@ -22,6 +26,7 @@ from mvsd.converter_config import ConverterConfig
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.example import SAMPLES
 from mvsd.inspection import (
+    _with_all_of_the_room,
     inspect_photo,
     inspect_recording,
     inspect_response,
@@ -32,7 +37,7 @@ from mvsd.networks.scene_encoder import SceneEncoderConfig
 from mvsd.networks.unet import UNetConfig
 from mvsd.regions import Regions, boxes, decisive_regions, expected_room, grid_of, hide
 from mvsd.report import DEFINITIONS, Quantity, Report, save_report
-from mvsd.report_figure import report_figure
+from mvsd.report_figure import _whiskers, report_figure
 from mvsd.scene import Scene
 from mvsd.spectrogram import SpectrogramConfig
 
@@ -268,6 +273,16 @@ def test_the_gain_below_one_kilohertz_is_no_part_of_the_room(tiny_models: Models
     assert reports[0].bands == reports[1].bands
 
 
+def test_a_photo_is_told_of_the_room_as_it_is_drawn(tiny_models: Models) -> None:
+    model = mvsd.load(tiny_models.reverberator)
+    changed = copy.copy(model)
+    changed.config = replace(model.config, evens_early=True, low_gain_db=-6.0)
+    drawn = model.response(GREY, seed=1)
+    assert np.array_equal(_with_all_of_the_room(changed).response(GREY, seed=1), drawn)
+    assert np.abs(changed.response(GREY, seed=1) - drawn).max() > 1e-4
+    assert (changed.config.evens_early, changed.config.low_gain_db) == (True, -6.0)
+
+
 def test_the_region_that_decides_is_found() -> None:
     """A fake model that looks at a white window only: its patch and no other is found."""
     image = np.zeros((60, 80, 3), np.uint8)
@@ -367,6 +382,21 @@ def test_the_json_defines_all_it_says(photo_report: Report, tmp_path: Path) -> N
         save_report(photo_report, tmp_path / "missing" / "report.json")
 
 
+def test_a_report_that_appears_meanwhile_is_kept(
+    photo_report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, record = tmp_path / "report.json", photo_report.to_dict()
+
+    def to_dict(_: Report) -> dict[str, Any]:
+        path.write_text("somebody else's")
+        return record
+
+    monkeypatch.setattr(Report, "to_dict", to_dict)
+    with pytest.raises(OutputExistsError, match="--force"):
+        save_report(photo_report, path)
+    assert path.read_text() == "somebody else's"
+
+
 def test_figures_of_all_kinds(photo_report: Report, tmp_path: Path) -> None:
     rir = room(0.5)
     panorama = Scene(np.zeros((40, 80, 3), np.uint8))
@@ -379,3 +409,25 @@ def test_figures_of_all_kinds(photo_report: Report, tmp_path: Path) -> None:
     assert len({picture.tobytes() for picture in pictures}) == 3
     with pytest.raises(OutputExistsError):
         report_figure(response, tmp_path / "response.png", waveform=rir)
+
+
+def test_a_region_is_coloured_and_framed_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Figure] = []
+    monkeypatch.setattr("mvsd.report_figure.save_figure", lambda figure, path, *, force: kept.append(figure))
+    values = np.zeros((6, 8))
+    values[1, 3] = 5.0
+    report = Report("photo", {}, {}, {}, None, Regions(values, -values))
+    report_figure(report, tmp_path / "x.png", scene=Scene(np.zeros((60, 80, 3), np.uint8)))
+    pictures = [axes for axes in kept[0].axes if len(axes.images) == 2]
+    for axes, sign in zip(pictures, (1, -1), strict=True):
+        left, right, bottom, top = axes.images[1].get_extent()
+        ((row, column),) = np.argwhere(np.asarray(axes.images[1].get_array()) == 5 * sign)
+        assert top + (row + 0.5) * (bottom - top) / 6 == 14.5
+        assert left + (column + 0.5) * (right - left) / 8 == 34.5
+        assert axes.get_ylim() == (59.5, -0.5)
+        assert axes.patches[0].get_bbox().bounds == (30, 10, 10, 10)
+
+
+def test_whiskers_reach_from_low_to_high() -> None:
+    np.testing.assert_array_equal(_whiskers(Quantity(2.0, 1.5, 3.0)), [[0.5], [1.0]])
+    assert _whiskers(Quantity(2.0)) is None

@@ -163,6 +163,12 @@ def test_what_cannot_be_written(tiny_models: Models, tmp_path: Path, monkeypatch
         patch.setattr("onnx.save", full)
         with pytest.raises(MvsdError, match="No space left"):
             export_onnx(converter, tmp_path / "there.onnx", steps=1, force=True)
+        late = tmp_path / "late.onnx"
+        patch.setattr("onnx.save", lambda *_: late.write_bytes(b"somebody else's"))
+        with pytest.raises(OutputExistsError, match="--force"):
+            export_onnx(converter, late, steps=1)
+    assert late.read_bytes() == b"somebody else's"
+    late.unlink()
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"\.\[onnx\]"):
         export_onnx(converter, tmp_path / "model.onnx")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from mvsd.audio import rechunk
 from mvsd.errors import MvsdError
 from mvsd.scene import PANORAMA_ASPECT, Scene
 from mvsd.scene_track import SceneTrack, Shot
-from mvsd.shots import Frame, colours_of, cut_shots, difference, group_scenes, sharpness, without_bars
+from mvsd.shots import Frame, _frame, colours_of, cut_shots, difference, group_scenes, sharpness, without_bars
 from mvsd.streaming import convolve_blocks
 
 RATE = 1000
@@ -282,3 +284,18 @@ def test_difference_is_a_distance_between_0_and_1(one: int, other: int) -> None:
     assert 0 <= difference(first, second) == difference(second, first) <= 1 + 1e-6
     black, white = (colours_of(np.full((4, 4, 3), value, np.uint8)) for value in (0, 255))
     assert difference(black, white) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "seen"),
+    [
+        ((48, 64), Fraction(2), (48, 128)),
+        ((540, 960), None, (216, 384)),
+        ((1080, 1440), Fraction(4, 3), (216, 384)),
+    ],
+)
+def test_pixels_become_square_and_large_frames_small(
+    size: tuple[int, int], aspect: Fraction | None, seen: tuple[int, int]
+) -> None:
+    frame = av.VideoFrame.from_ndarray(np.zeros((*size, 3), np.uint8), format="rgb24")
+    assert _frame(frame, 0.0, aspect).view().shape == (*seen, 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvsd.errors import DataError, MvsdError
+from mvsd.errors import DataError, MvsdError, OutputExistsError
 from mvsd.whole_file import whole_file
 
 
@@ -37,6 +37,34 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
         fail(OSError(28, "No space left"))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_only_by_force_also_one_that_appears_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with (
+        pytest.raises(OutputExistsError, match="a.txt: exists already; .*--force"),
+        whole_file(path, DataError, force=False) as temporary,
+    ):
+        temporary.write_text("new")
+        path.write_text("somebody else's")
+    with pytest.raises(OutputExistsError), whole_file(path, force=False):
+        pytest.fail("what is there already is told before the work")
+    assert path.read_text() == "somebody else's"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+def test_a_pipe_or_a_folder_keeps_its_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link", "folder"):
+        with (
+            pytest.raises(DataError, match=f"{name} is no file; give the name of a file"),
+            whole_file(tmp_path / name, DataError) as temporary,
+        ):
+            temporary.write_text("new")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_name_may_be_as_long_as_a_name_can_be(tmp_path: Path) -> None:

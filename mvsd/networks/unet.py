@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mvsd.config import require
 
-_MAX_BLOCKS = 64  # a file from a stranger must not make us build for ever
+_MAX_LEVELS, _MAX_BLOCKS = 16, 64  # a file from a stranger must not make us build for ever
 _GROUPS = 8  # of channels that are normalised together
 
 
@@ -30,9 +30,13 @@ class UNetConfig:
     token_features: int = 256
 
     def __post_init__(self) -> None:
-        """Check the widths; raises ConfigError."""
+        """Check widths and numbers; raises ConfigError."""
         require(
-            bool(self.channels) and all(width >= 1 and width % _GROUPS == 0 for width in self.channels),
+            1 <= len(self.channels) <= _MAX_LEVELS,
+            f"a U-Net's channels are of {len(self.channels)} levels; 1 to {_MAX_LEVELS} are wanted",
+        )
+        require(
+            all(width >= 1 and width % _GROUPS == 0 for width in self.channels),
             f"a U-Net's channels are {list(self.channels)}; multiples of {_GROUPS} are wanted",
         )
         require(
