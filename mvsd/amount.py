@@ -7,6 +7,7 @@ constant memory and are deterministic by seed.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import final
 
@@ -23,9 +24,11 @@ from mvsd.transfer import Transfer
 
 GAIN_RANGE_DB = (-np.inf, 40.0)
 EARLY_RANGE_MS = (0.0, 200.0)
+DRR_RANGE_DB = (-20.0, 40.0)
 
 _FIT_SECONDS = 0.5  # of response between the dry estimate and the recording
 _WINDOW, _OVERLAP = 8 * CORE_RATE, 2 * CORE_RATE
+_NUM_DIRECT = round(2.5e-3 * CORE_RATE) + 1  # samples that count as direct, as in `mvsd.acoustics.drr_db`
 _FADE = CORE_RATE // 200  # from early to late in 5 ms
 
 
@@ -91,13 +94,11 @@ class Mix(Blockwise):
         return rir
 
 
-@final
-class Rt60(Blockwise):
-    """A reverberator whose room is bent to a reverberation time: broadband T20 of `seconds`, see `mvsd.decay`."""
+class _Reshaped(Blockwise):
+    """A reverberator whose response is changed, and applied as it then is."""
 
-    def __init__(self, reverberator: BlockConverter, seconds: float) -> None:
-        require_rt60(seconds)
-        self.reverberator, self.seconds = response_of(reverberator), seconds
+    def __init__(self, reverberator: BlockConverter) -> None:
+        self.reverberator = response_of(reverberator)
 
     def convert_blocks(
         self,
@@ -109,14 +110,57 @@ class Rt60(Blockwise):
         seed: int = 0,
         steps: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """See `Blockwise`. Raises NotMeasurable as `bend_decay` does."""
+        """See `Blockwise`. Raises NotMeasurable as `response` does."""
         rir = self.response(scene, seed=seed, steps=steps)
         yield from convert_by_response(blocks, rir, sample_rate, seed=seed)
 
+    @abstractmethod
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
-        """The bent response: (R,) at 16 kHz, R as long as the decay needs."""
+        """The changed response: (R,) at 16 kHz."""
+
+
+@final
+class Rt60(_Reshaped):
+    """A reverberator whose room is bent to a reverberation time: broadband T20 of `seconds`, see `mvsd.decay`."""
+
+    def __init__(self, reverberator: BlockConverter, seconds: float) -> None:
+        require_rt60(seconds)
+        super().__init__(reverberator)
+        self.seconds = seconds
+
+    def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
+        """See `_Reshaped`; R is as long as the decay needs. Raises NotMeasurable as `bend_decay` does."""
         drawn = self.reverberator.response(scene, seed=seed, steps=steps)
         return bend_decay(drawn, CORE_RATE, self.seconds, seed=seed)
+
+
+@final
+class Drr(_Reshaped):
+    """A reverberator whose room is as loud as a direct-to-reverberant ratio in dB wants (`mvsd.acoustics.drr_db`)."""
+
+    def __init__(self, reverberator: BlockConverter, ratio_db: float) -> None:
+        low, high = DRR_RANGE_DB
+        if not low <= ratio_db <= high:
+            raise MvsdError(
+                f"a direct-to-reverberant ratio of {ratio_db:g} dB was asked for; {low:g} to {high:g} dB is wanted"
+            )
+        super().__init__(reverberator)
+        self.ratio_db = ratio_db
+
+    def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
+        """See `_Reshaped`. Raises NotMeasurable where nothing reverberates, or nearly all within 2.5 ms."""
+        rir = self.reverberator.response(scene, seed=seed, steps=steps)
+        energy = np.square(rir.astype(np.float64))
+        direct, early, late = energy[0], energy[1:_NUM_DIRECT].sum(), energy[_NUM_DIRECT:].sum()
+        ratio = 10 ** (self.ratio_db / 10)
+        # (direct + gain^2 early) / (gain^2 late) is the ratio.
+        if ratio * late <= early or not direct:
+            raise NotMeasurable(
+                f"no gain brings this room to a direct-to-reverberant ratio of {self.ratio_db:g} dB"
+            )
+        changed = np.float32(np.sqrt(direct / (ratio * late - early))) * rir
+        changed[0] = rir[0]
+        return changed
 
 
 @final
@@ -188,14 +232,17 @@ def reverberation(
     wet_db: float = 0.0,
     dry_db: float = 0.0,
     rt60: float | None = None,
+    drr: float | None = None,
     strength: float = 1.0,
 ) -> BlockConverter:
-    """A reverberator with these amounts: first `Rt60`, then `Mix.into_room`, then `Mix.strength`.
+    """A reverberator with these amounts: first `Rt60`, then `Drr`, then `Mix.into_room`, then `Mix.strength`.
 
     Without any, the reverberator itself. Raises MvsdError for a value out of range.
     """
     if rt60 is not None:
         reverberator = Rt60(reverberator, rt60)
+    if drr is not None:
+        reverberator = Drr(reverberator, drr)
     if (wet_db, dry_db) != (0, 0):
         reverberator = Mix.into_room(reverberator, wet_db=wet_db, dry_db=dry_db)
     return _with_strength(reverberator, strength)
@@ -228,13 +275,14 @@ def relocation(
     wet_db: float = 0.0,
     dry_db: float = 0.0,
     rt60: float | None = None,
+    drr: float | None = None,
     strength: float = 1.0,
 ) -> BlockConverter:
     """A `Transfer` out of the room of `source_scene` with these amounts of the new one, then `Mix.strength`.
 
-    `wet_db`, `dry_db` and `rt60` are those of `reverberation`. Raises MvsdError for a value out of range.
+    `wet_db`, `dry_db`, `rt60` and `drr` are those of `reverberation`. Raises MvsdError for a value out of range.
     """
-    into_room = reverberation(reverberator, wet_db=wet_db, dry_db=dry_db, rt60=rt60)
+    into_room = reverberation(reverberator, wet_db=wet_db, dry_db=dry_db, rt60=rt60, drr=drr)
     return _with_strength(Transfer(dereverberator, into_room, source_scene), strength)
 
 

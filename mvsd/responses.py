@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import decay_time, direct_index, drr_db
-from mvsd.amount import response_of
+from mvsd.amount import DRR_RANGE_DB, response_of, reverberation
 from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
+from mvsd.blind import BlindEstimate
 from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise
+from mvsd.decay import RT60_RANGE
 from mvsd.errors import AudioFileError, MvsdError, NotMeasurable
 from mvsd.fullband import convert_by_response, extend_response
 from mvsd.scene import Scene
@@ -142,6 +144,27 @@ def load_room(path: str | Path) -> KnownRoom:
         )
     except NotMeasurable as error:
         raise AudioFileError(f"{path}: no impulse response: {error}") from error
+
+
+def heard_room(
+    reverberator: BlockConverter,
+    heard: BlindEstimate,
+    *,
+    rt60: float | None = None,
+    drr: float | None = None,
+) -> BlockConverter:
+    """The room that a recording of speech tells of (`mvsd.blind`), for other recordings to be put into.
+
+    What `reverberator` draws, without a photo or on one, with the reverberation time (seconds) and the
+    direct-to-reverberant ratio (dB) that were heard, where none are given. Raises MvsdError as `reverberation` does.
+    """
+    shortest, longest = RT60_RANGE
+    driest, wettest = reversed(DRR_RANGE_DB)
+    return reverberation(
+        reverberator,
+        rt60=min(max(heard.rt60, shortest), longest) if rt60 is None else rt60,
+        drr=min(max(heard.drr_db, wettest), driest) if drr is None else drr,
+    )
 
 
 def _at_rate(rir: NDArray[np.floating], sample_rate: int, new_rate: int) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from known_rooms import RATE, Answer, Room, noise, room, voice
 
 from mvsd.acoustics import convolve, decay_time, drr_db
 from mvsd.amount import (
+    Drr,
     KeepEarly,
     Mix,
     Rt60,
@@ -46,8 +47,9 @@ WRAPPERS: dict[str, Callable[[BlockConverter], Blockwise]] = {
     "into room": lambda converter: Mix.into_room(converter, wet_db=3, dry_db=-6),
     "out of room": lambda converter: Mix.out_of_room(converter, wet_db=-20),
     "rt60": lambda converter: Rt60(converter, 0.2),
+    "drr": lambda converter: Drr(converter, 3),
     "keep early": lambda converter: KeepEarly(converter, 30),
-    "nested": lambda converter: Mix.strength(Mix.into_room(Rt60(converter, 0.2), dry_db=-3), 0.5),
+    "nested": lambda converter: Mix.strength(Mix.into_room(Drr(Rt60(converter, 0.2), 0), dry_db=-3), 0.5),
 }
 
 
@@ -174,6 +176,46 @@ def test_out_of_the_room_wet_is_the_level_of_what_was_removed(wet_db: float) -> 
 
 
 # ---------------------------------------------------------------------------------------------- draws
+
+
+# ------------------------------------------------------------------------ direct-to-reverberant ratio
+
+
+@given(wanted=st.floats(-15, 35), own=st.floats(-15, 35), early=st.floats(0, 0.1))
+@settings(max_examples=30)
+def test_drr_is_what_is_measured_after(wanted: float, own: float, early: float) -> None:
+    rir = room(0.3, drr=own)
+    rir[20] += early  # within 2.5 ms, so it counts as direct
+    changed = Drr(Room(rir), wanted).response(SCENE)
+    assert drr_db(changed, RATE) == pytest.approx(wanted, abs=0.01)
+    assert changed[0] == rir[0]
+    # But for its level the room is the same.
+    np.testing.assert_allclose(
+        changed[1:] * np.linalg.norm(rir[1:]), rir[1:] * np.linalg.norm(changed[1:]), atol=1e-3
+    )
+
+
+def test_a_ratio_is_applied_and_keeps_the_reverberation_time() -> None:
+    both = reverberation(Room(room(0.4, drr=-2)), rt60=0.8, drr=5.0)
+    rir = applied_room(both).response(SCENE)
+    assert decay_time(rir, RATE) == pytest.approx(0.8, rel=0.02)
+    assert drr_db(rir, RATE) == pytest.approx(5, abs=0.01)
+    source = noise(60_000)
+    np.testing.assert_allclose(both.convert(source, RATE), convolve(source, rir)[:60_000], atol=1e-4)  # type: ignore[attr-defined]
+
+
+def test_ratios_that_no_gain_reaches_are_told() -> None:
+    dry = np.eye(1, 1600, dtype=np.float32)[0]
+    near = dry.copy()
+    near[[10, 900]] = 0.5, 0.1  # 14 dB of it arrive within 2.5 ms, at whatever gain
+    for rir, ratio_db in ((dry, 10.0), (near, 10.0)):
+        with pytest.raises(
+            NotMeasurable, match="no gain brings this room to a direct-to-reverberant ratio of 10 dB"
+        ):
+            Drr(Room(rir), ratio_db).response()
+    for ratio_db in (-21.0, 41.0, np.nan):
+        with pytest.raises(MvsdError, match="-20 to 40 dB is wanted"):
+            Drr(SMALL, ratio_db)
 
 
 # -------------------------------------------------------------------------------- reverberation time

@@ -15,7 +15,9 @@ from known_rooms import room
 from PIL import Image
 
 from mvsd.acoustics import convolve
+from mvsd.blind import BlindEstimate
 from mvsd.files import ConversionReport
+from mvsd.responses import KnownRoom
 
 
 @pytest.fixture
@@ -109,6 +111,38 @@ def test_a_response_that_is_none_is_said_before_anything_is_written(given: Path)
         given, *command, given / "silent.wav", run=run_here, says="no impulse response: the signal is silent"
     )
     fails(given, *command, given / "room.jpg", run=run_here, says="room.jpg")
+
+
+def test_the_room_of_a_recording_is_written_and_another_voice_put_into_it(
+    given: Path, tiny_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = BlindEstimate(0.5, 0.05, {}, {}, 3.0, 1.0, 0.0, 1.0)
+    monkeypatch.setattr("mvsd.blind.BlindEstimator.estimate", lambda *_: estimate)
+    # What is drawn by networks that have learned nothing does not decay.
+    monkeypatch.setattr("mvsd.cli.convert._load", lambda *_, **__: KnownRoom(room(0.3), RATE))
+    monkeypatch.setattr("mvsd.cli.convert.tell_depth", lambda *_: None)
+    result = run_here("response", given / "mono.wav", "-o", given / "heard.wav")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == f"{given / 'mono.wav'}: T20 0.50 s +- 0.05, DRR 3.0 dB +- 1.0 are heard\n"
+    assert re.search(r"heard.wav: seed 0, T20 0\.(49|50|51) s, T30 .*, DRR 3\.0 dB", result.stdout)
+    command = ["reverb", given / "mono.wav", "--response", given / "heard.wav", "-o", given / "out.wav"]
+    assert run_here(*command).returncode == 0
+    depth = ["response", given / "mono.wav", "-o", given / "x.wav", "--depth", given / "depth.npy"]
+    fails(given, *depth, run=run_here, status=2, says="--depth belongs to a photo, and .* is a recording")
+
+
+@pytest.mark.parametrize("command", ["reverb", "response"])
+def test_a_ratio_that_is_asked_for_is_that_of_the_response(
+    given: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if command == "reverb":
+        options = [given / "mono.wav", "--response", given / "ir.wav", "-o", given / "out.wav", "--drr", 12]
+        assert "room: T20 0.10 s, T30 0.10 s, DRR 12.0 dB; as drawn: " in run_here("reverb", *options).stderr
+        return
+    monkeypatch.setattr("mvsd.cli.convert._load", lambda *_, **__: KnownRoom(room(0.3), RATE))
+    monkeypatch.setattr("mvsd.cli.convert.tell_depth", lambda *_: None)
+    options = [given / "room.jpg", "-o", given / "out.wav", "--drr", -4, "--rt60", 0.8]
+    assert re.search(r"T20 0\.(79|80|81) s, .*DRR -4\.0 dB", run_here("response", *options).stdout)
 
 
 @pytest.mark.parametrize(("bits", "subtype"), [("16", "PCM_16"), ("24", "PCM_24"), ("float", "FLOAT")])

@@ -13,13 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import wavfile
 
-from mvsd.acoustics import convolve, drr_db
-from mvsd.amount import Mix, Rt60
+from mvsd.acoustics import convolve, decay_time, drr_db
+from mvsd.amount import Mix, Rt60, response_of
+from mvsd.blind import BlindEstimate
 from mvsd.blockwise import BlockConverter
 from mvsd.converter import load
 from mvsd.errors import AudioFileError, MvsdError, NotMeasurable, OutputExistsError
 from mvsd.fullband import extend_response
-from mvsd.responses import KnownRoom, describe_response, load_room, room_response, write_response
+from mvsd.responses import (
+    KnownRoom,
+    describe_response,
+    heard_room,
+    load_room,
+    room_response,
+    write_response,
+)
 from mvsd.scene import Scene
 
 RATE = 16_000
@@ -230,3 +238,16 @@ def test_a_response_without_a_direct_sound_is_not_measurable() -> None:
     for rir in (np.zeros(100), np.full(100, np.nan), np.zeros((2, 100))):
         with pytest.raises(NotMeasurable):
             KnownRoom(rir, RATE)
+
+
+@pytest.mark.parametrize(
+    ("heard", "given", "expected"),
+    [((0.6, 2.0), {}, (0.6, 2.0)), ((0.6, 2.0), {"drr": -4.0}, (0.6, -4.0)), ((0.01, 99.0), {}, (0.1, 40.0))],
+)
+def test_a_room_that_was_heard_has_what_was_heard(
+    heard: tuple[float, float], given: dict[str, float], expected: tuple[float, float]
+) -> None:
+    estimate = BlindEstimate(heard[0], 0.1, {}, {}, heard[1], 1.0, 0.0, 1.0)
+    rir = response_of(heard_room(KnownRoom(decaying(0.4), RATE), estimate, **given)).response()
+    assert decay_time(rir, RATE) == pytest.approx(expected[0], rel=0.05)
+    assert drr_db(rir, RATE) == pytest.approx(expected[1], abs=0.01)

@@ -18,6 +18,7 @@ from mvsd.cli.options import (
     Check,
     Depth,
     Device,
+    Drr,
     Dry,
     Force,
     Jobs,
@@ -31,6 +32,7 @@ from mvsd.cli.options import (
     Photo,
     Rt60,
     SampleBits,
+    SaveResponse,
     Seed,
     Shifts,
     Source,
@@ -48,6 +50,7 @@ from mvsd.cli.options import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from mvsd.blind import BlindEstimate
     from mvsd.blockwise import BlockConverter, ResponseConverter
     from mvsd.converter import Converter, Direction
     from mvsd.scene import Scene
@@ -62,13 +65,11 @@ def reverb(
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
+    drr: Drr = None,
     low_gain: LowGain = None,
     tail: Tail = 0,
     strength: Strength = 1,
-    save_response: Annotated[
-        Path | None,
-        typer.Option(metavar="IR.wav", help="Also write the photo's impulse response, at IN's rate."),
-    ] = None,
+    save_response: SaveResponse = None,
     level: Level = Keep.keep,
     bits: SampleBits = None,
     check: Check = False,
@@ -96,10 +97,9 @@ def reverb(
     _require_photo(scene, {"--depth": depth, "--save-response": save_response})
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
-    drawn = _room(known, model, device, low_gain)
-    if depth is not None:
-        tell_depth(depth, _load("reverberator", model, device, low_gain_db=low_gain))
-    converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60, strength=strength)
+    drawn = _room(known, model, device, low_gain, depth)
+    amounts = {"rt60": rt60, "drr": drr}
+    converter = reverberation(drawn, wet_db=wet, dry_db=dry, strength=strength, **amounts)
     rate, response = 0, None
     if save_response is not None:
         # A model without a response says so here, before anything is written.
@@ -107,7 +107,7 @@ def reverb(
         response = room_response(converter, room, rate, seed=seed, steps=steps)
     how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
     convert(converter, source, out, room, watch=known is None, adds=True, check=check, force=force, **how)
-    if rt60 is not None and (room is not None or known is not None):
+    if amounts != _AS_DRAWN and (room is not None or known is not None):
         _tell_rooms(converter, drawn, room, seed, steps)
     if save_response is not None and response is not None:
         gain_db = write_response(save_response, response, rate, force=force)
@@ -167,6 +167,7 @@ def transfer(
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
+    drr: Drr = None,
     low_gain: LowGain = None,
     tail: Tail = 0,
     strength: Strength = 1,
@@ -200,23 +201,20 @@ def transfer(
     require_usable(source, out, None, force)
     old, new = _open(source_scene), _open(target_scene)
     drawn = _room(known, reverberator, device, low_gain)
-    converter = relocation(
-        _load("dereverberator", dereverberator, device, num_shifts=shifts),
-        drawn,
-        old,
-        wet_db=wet,
-        dry_db=dry,
-        rt60=rt60,
-        strength=strength,
-    )
+    dry_voice = _load("dereverberator", dereverberator, device, num_shifts=shifts)
+    amounts = {"rt60": rt60, "drr": drr}
+    gains = {"wet_db": wet, "dry_db": dry, "strength": strength}
+    converter = relocation(dry_voice, drawn, old, **gains, **amounts)
     how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
     convert(converter, source, out, new, watch=False, adds=True, check=check, force=force, **how)
-    if rt60 is not None:
+    if amounts != _AS_DRAWN:
         _tell_rooms(converter, drawn, new, seed, steps)
 
 
 def response(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help=PHOTO_HELP)],
+    photo: Annotated[
+        Path, typer.Argument(metavar="ROOM", help=f"{PHOTO_HELP} Or a recording of a voice in the room.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="IR.wav", help="Sound file to write.")],
     depth: Depth = None,
     rate: Annotated[int, typer.Option(min=8000, max=384_000, help="Samples per second.")] = 48_000,
@@ -233,6 +231,7 @@ def response(
     wet: Wet = 0,
     dry: Dry = 0,
     rt60: Rt60 = None,
+    drr: Drr = None,
     low_gain: LowGain = None,
     seed: Seed = 0,
     steps: Steps = None,
@@ -240,11 +239,11 @@ def response(
     model: Model = None,
     force: Force = False,
 ) -> None:
-    """Write the impulse response of the room on a photo, for any convolution plug-in."""
+    """Write the impulse response of a room, seen on a photo or heard in a recording, for any convolution plug-in."""
     from mvsd.amount import reverberation
     from mvsd.audio import AudioWriter
     from mvsd.figures import require_writable, response_figure
-    from mvsd.responses import describe_response, room_response, write_response
+    from mvsd.responses import describe_response, heard_room, room_response, write_response
 
     paths = (
         [out]
@@ -256,10 +255,13 @@ def response(
     if figure is not None:
         require_writable(figure, force=force)
     written: dict[str, np.ndarray] = {}
-    room = _open(photo, depth)
+    heard = _listen(photo, depth)
+    room = _open(photo, depth) if heard is None else None
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
     tell_depth(depth, drawn)
-    converter = reverberation(drawn, wet_db=wet, dry_db=dry, rt60=rt60)
+    amounts = {"rt60": rt60, "drr": drr}
+    shaped = reverberation(drawn, **amounts) if heard is None else heard_room(drawn, heard, **amounts)
+    converter = reverberation(shaped, wet_db=wet, dry_db=dry)
     for own_seed, path in enumerate(paths, seed):
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
         gain_db = write_response(path, rir, rate, subtype=bits.subtype, force=force)
@@ -287,6 +289,9 @@ def example(
         typer.echo(path)
 
 
+_AS_DRAWN = {"rt60": None, "drr": None}
+
+
 @lru_cache(maxsize=2)
 def _load(direction: Direction, model: Path | None, device: Device, **settings: Any) -> Converter:
     from mvsd.converter import load_as
@@ -295,14 +300,42 @@ def _load(direction: Direction, model: Path | None, device: Device, **settings: 
 
 
 def _room(
-    known: Path | None, model: Path | None, device: Device, low_gain: float | None
+    known: Path | None,
+    model: Path | None,
+    device: Device,
+    low_gain: float | None,
+    depth: Path | None = None,
 ) -> ResponseConverter:
     """That of a response, or whatever a reverberator sees on a photo."""
     if known is None:
-        return _load("reverberator", model, device, low_gain_db=low_gain)
+        drawn = _load("reverberator", model, device, low_gain_db=low_gain)
+        tell_depth(depth, drawn)
+        return drawn
     from mvsd.responses import load_room
 
     return load_room(known)
+
+
+def _listen(path: Path, depth: Path | None) -> BlindEstimate | None:
+    """What a recording tells of its room, said as well; None for a photo."""
+    from mvsd.recordings import RECORDINGS
+
+    if path.suffix.lower() not in RECORDINGS:
+        return None
+    if depth is not None:
+        raise typer.BadParameter(f"--depth belongs to a photo, and {path} is a recording")
+    from mvsd.audio import load_audio
+    from mvsd.blind import BlindEstimator
+    from mvsd.inspection import loudest_channel
+
+    waveform, rate = load_audio(path)
+    heard = BlindEstimator.load().estimate(loudest_channel([waveform]), rate)
+    time, ratio = (
+        f"T20 {heard.rt60:.2f} s +- {heard.rt60_std:.2f}",
+        f"DRR {heard.drr_db:.1f} dB +- {heard.drr_db_std:.1f}",
+    )
+    typer.echo(f"{path}: {time}, {ratio} are heard", err=True)
+    return heard
 
 
 def _require_one_room(known: Path | None, photo: Mapping[str, object]) -> None:

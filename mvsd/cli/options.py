@@ -105,6 +105,15 @@ Rt60 = Annotated[
     float | None,
     typer.Option(min=0.1, max=10, metavar="SECONDS", help="Bend the room to this reverberation time (T20)."),
 ]
+Drr = Annotated[
+    float | None,
+    typer.Option(
+        min=-20,
+        max=40,
+        metavar="DB",
+        help="Make the room so loud: direct-to-reverberant ratio, after --rt60.",
+    ),
+]
 LowGain = Annotated[
     float | None,
     typer.Option(
@@ -143,6 +152,9 @@ StepsIn = Annotated[
 Check = Annotated[bool, typer.Option("--check", help="Warn if words or voice changed; needs the extra asr.")]
 SampleBits = Annotated[
     Bits | None, typer.Option("--bits", help="Sample format of a sound file; by default that of IN.")
+]
+SaveResponse = Annotated[
+    Path | None, typer.Option(metavar="IR.wav", help="Also write the photo's impulse response, at IN's rate.")
 ]
 Photo = Annotated[Path | None, typer.Option(metavar="PHOTO", help=SCENE_HELP)]
 Known = Annotated[
