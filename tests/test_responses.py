@@ -249,5 +249,6 @@ def test_a_room_that_was_heard_has_what_was_heard(
 ) -> None:
     estimate = BlindEstimate(heard[0], 0.1, {}, {}, heard[1], 1.0, 0.0, 1.0)
     rir = response_of(heard_room(KnownRoom(decaying(0.4), RATE), estimate, **given)).response()
-    assert decay_time(rir, RATE) == pytest.approx(expected[0], rel=0.05)
     assert drr_db(rir, RATE) == pytest.approx(expected[1], abs=0.01)
+    if expected[1] < 10:  # else the direct sound is nearly all there is
+        assert decay_time(rir, RATE) == pytest.approx(expected[0], rel=0.05)
