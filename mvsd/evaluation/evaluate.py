@@ -23,11 +23,12 @@ import numpy as np
 
 from mvsd.errors import DataError, MissingExtraError, ModelFileError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip, Waveform
+from mvsd.evaluation.converters import PassingError, UnusableError
 from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import PassingError, System, UnusableError
+from mvsd.evaluation.systems import System
 from mvsd.evaluation.table import Record
 from mvsd.shipped import shipped_weights
 

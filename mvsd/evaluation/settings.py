@@ -16,8 +16,9 @@ from mvsd.data.protocols import ProtocolName
 from mvsd.data.speech import Speech
 from mvsd.errors import AudioFileError, DataError, MvsdError, PhotoError, VideoFileError
 from mvsd.evaluation.clips import Clip, SpeechInRooms, make_clip
+from mvsd.evaluation.converters import forget_converters
 from mvsd.evaluation.metrics import Metric, Task, choose, speaker_embedding
-from mvsd.evaluation.systems import SHIPPED_FOR, System, open_converter
+from mvsd.evaluation.systems import SHIPPED_FOR, System
 
 EER = "eer"  # of all clips together; asked for by name
 _FIRST = 8  # clips that say what the others know
@@ -133,7 +134,7 @@ def open_examples(settings: Settings) -> Sequence[Example]:
 
 def forget() -> None:
     """Look at data and converters anew: they may have changed since they were last opened."""
-    open_converter.cache_clear()
+    forget_converters()
     open_examples.cache_clear()
     _first_inputs.cache_clear()
 
