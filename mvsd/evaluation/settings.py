@@ -49,8 +49,12 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises MvsdError for metrics that are unknown and for systems of one name."""
+        """Raises MvsdError for metrics that are unknown, for two comparisons of voices, and for systems of one name."""
         self.named_metrics()
+        if len(asked := [text for text in self.metrics if _split_options(text)[0] == EER]) > 1:
+            raise MvsdError(
+                f"{' and '.join(asked)} are two comparisons of voices; a table has one, so give one"
+            )
         names = [system.name for system in self.systems]
         for name in names:
             if names.count(name) > 1:
@@ -149,10 +153,11 @@ def load_clip(settings: Settings, index: int) -> Clip:
 
 def known_inputs(clip: Clip) -> dict[str, Any]:
     """What is known of a clip, by the names that metrics use."""
+    transcript = clip.metadata.get("transcript")  # of whoever wrote the shard
     inputs = {
         "source": clip.true_source,
         "target": clip.target,
-        "transcript": clip.metadata.get("transcript"),
+        "transcript": transcript if isinstance(transcript, str) else None,
     }
     if clip.task == "reverberation":
         inputs["rir"] = clip.rir
