@@ -163,13 +163,15 @@ def _heard(piece: bytes) -> str:
 def words_fit(words: str, estimate: NDArray[np.floating]) -> float:
     """How well words fit a sound (n,) at 16 kHz: about -1 to -2 if they are said in it, -3 if not, -inf if not at all.
 
-    Mean log-likelihood per frame along the alignment, relative to the best sound of all in each frame.
+    Mean log-likelihood per frame along the alignment, relative to the best sound of all in each frame; the same
+    whatever came before.
 
     Raises:
         MissingExtraError: PocketSphinx is not installed.
     """
     decoder = _decoder()
     decoder.set_align_text(words)
+    decoder.reinit_feat()  # else it goes on with what it took for noise in the piece before
     decoder.start_utt()
     pcm = np.round(32767 * np.clip(estimate, -1, 1)).astype("<i2")
     decoder.process_raw(pcm.tobytes(), full_utt=True)

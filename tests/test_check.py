@@ -202,6 +202,18 @@ def test_without_the_extra_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> 
         Checked(Silencer())
 
 
+def test_a_fit_does_not_depend_on_the_piece_before() -> None:
+    pytest.importorskip("pocketsphinx")
+    voice, rate = load_audio(VOICE)
+    clip = resample(voice[0], rate, RATE)[: 2 * RATE]
+    peak = np.abs(clip).max()
+    noisy = clip + 0.05 * peak * np.random.default_rng(0).standard_normal(len(clip))
+    words = "hello and welcome"
+    first = words_fit(words, noisy)
+    words_fit(words, 0.3 * peak * np.random.default_rng(1).standard_normal(RATE))
+    assert words_fit(words, noisy) == first > -np.inf
+
+
 def test_real_words_fit_their_sound_and_no_other() -> None:
     """The bundled voice in a room still says its words; with its parts exchanged it does not."""
     pytest.importorskip("pocketsphinx")

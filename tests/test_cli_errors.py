@@ -182,6 +182,21 @@ def test_a_pipe_is_not_read(files: Path) -> None:
             ["evaluate", "-o", "x", "--task", "dereverberation", "--data", "y", "--development", "z"],
             "for the references of reverberation",
         ),
+        *(
+            (
+                ["evaluate", "-o", "x", "--task", "dereverberation", "--data", "y", *more],
+                f"{more[0]} is for {what}",
+            )
+            for *more, what in (
+                ("--seconds", 0, "the clips made of --speech; give that as well"),
+                ("--cache", "z", "the clips made of --speech; give that as well"),
+                ("--scenes", 3, "a --page; give that as well"),
+            )
+        ),
+        *(
+            (["evaluate", "-o", "x", "--votes", "v", *more], f"{more[0]} does nothing beside --votes")
+            for more in (("--task", "reverberation"), ("--data", "y"), ("--page", "z"), ("--system", "a"))
+        ),
         (["inspect", "in.wav", "--model", "x"], "belong to a photo"),
         (["inspect", "in.wav", "-o", "a.png"], "--out is a folder"),
         (

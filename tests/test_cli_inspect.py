@@ -58,6 +58,19 @@ def test_the_command_looks_at_a_photo_and_listens(tmp_path: Path, tiny_models: M
     assert record["bands"]["1000"]["rt60"]["low"] < record["bands"]["1000"]["rt60"]["value"]
 
 
+def test_no_folder_is_made_for_what_is_not_there(tmp_path: Path) -> None:
+    fails(
+        tmp_path,
+        "inspect",
+        tmp_path / "missing.wav",
+        "-o",
+        tmp_path / "out",
+        says="no such file",
+        run=run_here,
+    )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "options", "status", "says"),
     [

@@ -27,6 +27,7 @@ from benchmark_fixtures import (
     write_avspeech,
     write_soundspaces,
 )
+from command_line import fails, run_here
 from evaluation_fixtures import DAMPER, RATE, example, room, voice
 from scipy import stats
 
@@ -36,13 +37,13 @@ from mvsd.cli import main
 from mvsd.data.example import Example
 from mvsd.data.shards import Shards, write_shards
 from mvsd.data.speech import Speech
-from mvsd.errors import ConfigError, DataError, MvsdError, NotMeasurable
+from mvsd.errors import ConfigError, DataError, MvsdError, NotMeasurable, OutputExistsError
 from mvsd.evaluation.clips import SpeechInRooms, make_clip
-from mvsd.evaluation.evaluate import evaluate
+from mvsd.evaluation.evaluate import _record_folders, evaluate, require_apart
 from mvsd.evaluation.identity import tree_identity
 from mvsd.evaluation.metrics import Metric, Scores
 from mvsd.evaluation.results import FILES, Results
-from mvsd.evaluation.settings import Settings, load_clip, open_examples
+from mvsd.evaluation.settings import Settings, known_inputs, load_clip, open_examples
 from mvsd.evaluation.systems import (
     WPE,
     ConstantRoom,
@@ -123,6 +124,14 @@ def test_the_wrong_photo_skips_the_same_room() -> None:
     assert make_clip([example(0, scene=None)], 0, "reverberation").wrong_scene is None
 
 
+@pytest.mark.parametrize("names", [["a"] * 200 + ["b"] * 100, ["a", "b"] * 100], ids=["few rooms", "in turn"])
+def test_the_wrong_photo_is_looked_for_all_over_the_data(names: list[str]) -> None:
+    first, scenes = example(0), {"a": example(1).scene, "b": example(2).scene}
+    examples = [replace(first, scene=scenes[name], metadata={"room": name}) for name in names]
+    assert make_clip(examples, 0, "reverberation").wrong_scene is scenes["b"]
+    assert make_clip(examples, len(names) - 1, "reverberation").wrong_scene is scenes["a"]
+
+
 def test_the_wrong_photo_is_never_that_of_a_damaged_example() -> None:
     class Damaged(list):  # type: ignore[type-arg]
         def __getitem__(self, index: Any) -> Any:
@@ -172,6 +181,42 @@ def test_speech_in_rooms_is_the_voice_in_the_room(tmp_path: Path) -> None:
     assert facts["room"] == "hall" and not {"transcript", "level"} & set(facts)  # those were of another voice
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e6, 1e-5, -1.0])
+def test_a_length_that_is_none_is_refused(seconds: float, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", voice(0), RATE)
+    with pytest.raises(DataError, match="cannot be made; give --seconds 0 for whole utterances, or 0.01 to"):
+        SpeechInRooms([example(0)], Speech(tmp_path, tmp_path / "cache"), seconds=seconds)
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Three utterances of two speakers."""
+    for seed, name in enumerate(("ann/0", "bob/0", "bob/1")):
+        path = tmp_path / "speech" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, voice(seed), RATE)
+    return tmp_path / "speech"
+
+
+def test_the_options_of_speech_reach_the_clips(data: Path, speech: Path, tmp_path: Path) -> None:
+    options = {"speakers": ("bob/*",), "cache": str(tmp_path / "cache"), "seconds": 0.5, "seed": 3}
+    chosen = settings(data, Untouched(), speech=str(speech), **options)
+    bob = Speech(speech, tmp_path / "cache", ("bob/*",), only_holdout=True)
+    wanted = SpeechInRooms(Shards(data), bob, seconds=0.5, seed=3)
+    clips = [load_clip(chosen, index) for index in range(4)]
+    for clip, one in zip(clips, wanted, strict=True):
+        assert clip.metadata["utterance"] == one.metadata["utterance"]
+        assert clip.metadata["speaker"] == "bob" and len(clip.source) == RATE // 2
+        np.testing.assert_array_equal(clip.target, one.anechoic)
+
+
+def test_a_transcript_that_is_no_text_is_none() -> None:
+    clips = [
+        make_clip([example(0, metadata={"transcript": said})], 0, "dereverberation") for said in (3, "a")
+    ]
+    assert [known_inputs(clip).get("transcript") for clip in clips] == [None, "a"]
+
+
 # ---------------------------------------------------------------------------------------------- systems
 
 
@@ -193,6 +238,18 @@ def test_the_constant_room_is_chosen_by_medians_of_known_or_fitted_responses() -
     assert choose_room(fitted) == (pytest.approx(0.3, rel=0.1), pytest.approx(4.0, abs=0.5))
     with pytest.raises(DataError, match="--constant"):
         choose_room([Example("nothing")])
+
+    opened = list[int]()
+
+    class Damaged(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            opened.append(index)
+            if index == 0:
+                raise DataError("damaged")
+            return super().__getitem__(index)
+
+    assert choose_room(Damaged([known[0], *known])) == choose_room(known)
+    assert opened == [0, 1, 2, 3]  # each once
 
 
 def test_the_true_response_gives_the_target(data: Path) -> None:
@@ -468,6 +525,81 @@ def test_what_python_compiles_makes_no_other_system(data: Path, code: Path) -> N
     assert len(list(code.glob("out/records/*"))) == 1
 
 
+OWN = """
+from package.other import GAIN
+
+
+class Own:
+    def convert(self, waveform, sample_rate, scene=None, *, seed=0):
+        return waveform + GAIN * waveform[::-1]
+"""
+
+
+def test_another_file_of_a_package_computes_anew_and_all_of_it(data: Path, code: Path) -> None:
+    (code / "package").mkdir()
+    for name, text in (("__init__", ""), ("mod", OWN), ("other", "GAIN = 0.5")):
+        (code / "package" / f"{name}.py").write_text(text)
+    model = Model("own", "package.mod:Own", conditions=("no photo",))
+    chosen = settings(data, Untouched(), model, limit=1, metrics=("stft_distance",))
+    values = []
+    for text in ("GAIN = 0.5", "GAIN = 0.25"):
+        (code / "package" / "other.py").write_text(text)
+        untouched, own = (record.scores.values["stft_distance"] for record in evaluate(chosen, code / "out"))
+        values.append(own)
+    assert len({untouched, *values}) == 3
+    assert len(list(code.glob("out/records/own-*"))) == 2
+
+
+def test_a_package_that_cannot_be_imported_is_one_line(data: Path, code: Path) -> None:
+    (code / "package").mkdir()
+    (code / "package" / "__init__.py").write_text("raise RuntimeError('no licence')")
+    (code / "package" / "mod.py").write_text(OWN)
+    with pytest.raises(MvsdError, match="package.mod:Own cannot be loaded: RuntimeError: no licence"):
+        evaluate(settings(data, Model("own", "package.mod:Own")), code / "out")
+
+
+def test_all_that_figures_rest_on_is_in_the_fingerprint(
+    data: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(data, Untouched(), speech=str(speech), cache=str(tmp_path / "cache"))
+
+    def fingerprint() -> str:
+        return _record_folders(chosen, tmp_path / "out")[0].name
+
+    found = [fingerprint()]
+    assert fingerprint() == found[0]
+    soundfile.write(speech / "ann" / "1.wav", voice(3), RATE)
+    found.append(fingerprint())
+    for name, other in (
+        ("_code_identity", lambda: "other code"),
+        ("versions", lambda: {"numpy": "0.1"}),
+        ("file_digest", lambda path: "other weights"),
+    ):
+        monkeypatch.setattr(f"mvsd.evaluation.evaluate.{name}", other)
+        found.append(fingerprint())
+    assert len(set(found)) == 5
+
+
+def test_nothing_is_written_into_what_is_evaluated(
+    data: Path, speech: Path, code: Path, tmp_path: Path
+) -> None:
+    for name in ("theirs", "package"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "package" / "__init__.py").write_text(DAMPER)
+    systems = (Processed("theirs", str(tmp_path / "theirs")), Model("own", "package:Damper"))
+    chosen = settings(data, *systems, speech=str(speech))
+    for folder in (tmp_path / "theirs" / "out", tmp_path / "package", speech, data):
+        with pytest.raises(DataError, match="a folder of their own"):
+            evaluate(chosen, folder)
+        with pytest.raises(DataError, match="a folder of their own"):
+            require_apart(chosen, folder, is_page=True)
+    require_apart(chosen, data / "out")  # left out of the data's identity
+    require_apart(chosen, tmp_path / "page", is_page=True)
+    for folder in (data / "page", speech / "a" / "page"):
+        with pytest.raises(DataError, match="a folder of their own"):
+            require_apart(chosen, folder, is_page=True)
+
+
 def test_another_file_in_a_folder_of_results_computes_anew(tmp_path: Path, data: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for index in range(4):
@@ -485,7 +617,7 @@ def test_a_model_file_and_steps_reach_the_converter(data: Path, tiny_models: Any
     model = parse_system(f"tiny={tiny_models.dereverberator}", "dereverberation", steps=2)
     records = evaluate(settings(data, model, limit=1, metrics=("stft_distance",)), tmp_path)
     assert [record.condition for record in records] == ["right photo", "no photo", "wrong photo"]
-    assert "shows no other room" in records[2].scores.failures["stft_distance"]
+    assert "no other room was found" in records[2].scores.failures["stft_distance"]
     clip = make_clip(Shards(data), 0, "dereverberation")
     converted = load(tiny_models.dereverberator).convert(clip.source, RATE, clip.scene, seed=0, steps=2)
     np.testing.assert_array_equal(model.estimate(clip, "right photo"), converted)
@@ -642,6 +774,42 @@ def test_results_hold_everything(data: Path, code: Path) -> None:
     assert {d["other"] for d in summary["differences"]} == {"no photo", "wrong photo", "untouched input"}
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_not_of_an_evaluation_is_kept(name: str, tmp_path: Path) -> None:
+    results = Results(settings(tmp_path, Untouched()), [])
+    for path in results.write(tmp_path / "out"):
+        assert path.is_file()
+    results.write(tmp_path / "out")  # those of an earlier run
+    for text in ("clip;key\n", "{}", '[{"clip": "a"}]', ""):
+        (tmp_path / "out" / name).write_text(text)
+        with pytest.raises(OutputExistsError, match=f"{name} is not of an evaluation"):
+            results.write(tmp_path / "out")
+        assert (tmp_path / "out" / name).read_text() == text
+
+
+def test_an_equal_error_rate_has_a_reason_options_and_is_one(tmp_path: Path) -> None:
+    asked = ("stft_distance", "eer:speaker_model=m")
+    chosen = settings(tmp_path, Untouched(), GroundTruth(), metrics=asked)
+    records = [
+        Record(clip, "dereverberation", "", Scores({}, {}), system.name, "ann", (1.0, 0.0))
+        for clip in "ab"
+        for system in chosen.systems
+    ]
+    results = Results(chosen, records)
+    assert results.failures() == {
+        f"{system.name}: eer: 2 clips of 1 speakers give 2 pairs of one speaker and 0 of two;"
+        " some of both are needed": 2
+        for system in chosen.systems
+    }
+    found = results.to_dict()
+    assert found["settings"]["metrics"] == list(asked)
+    assert found["definitions"]["eer"]["definition"].endswith("Here: speaker_model = m.")
+    plain = Results(replace(chosen, metrics=("eer",)), records)
+    assert plain.definitions()["eer"]["definition"].startswith("Equal error rate in percent")
+    with pytest.raises(MvsdError, match="eer and eer:speaker_model=m are two comparisons of voices"):
+        settings(tmp_path, metrics=("eer", "eer:speaker_model=m"))
+
+
 def test_voices_are_compared_over_all_clips() -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((4, 16))
@@ -659,6 +827,7 @@ def test_voices_are_compared_over_all_clips() -> None:
     assert cells["none"].mean is None and cells["none"].num_failures == 24
     assert voices.trials == compare_voices(records, "ground truth", seed=3).trials
     assert compare_voices(records[:4], "ground truth").cells["good", ""].mean is None
+    assert voices.failures.keys() == {("none", "")} and "finite scores" in voices.failures["none", ""]
 
 
 # --------------------------------------------------------------------------------------- the command
@@ -736,6 +905,35 @@ def test_the_command_prints_every_format_and_tells_failures(
     }
     for form, start in starts.items():
         assert run("--format", form)[0].startswith(start)
+
+
+def test_clips_that_cannot_be_read_are_told_at_the_end(
+    tmp_path: Path, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards([example(0), example(1, reverberant=None, rir=None)], tmp_path / "d", prefix="x")
+    monkeypatch.setattr("mvsd.evaluation.evaluate.evaluate", lambda *given, jobs, progress: evaluate(*given))
+    result = run_here(*command(tmp_path / "d", tmp_path / "out", "--system", "damper:Damper"))
+    assert result.returncode == 1 and "damper:Damper" in result.stdout
+    *_, last = result.stderr.splitlines()
+    assert last.startswith("error: 1 of 2 clips could not be read; the reasons are in")
+    assert "no recording made in a room" in (tmp_path / "out" / "clips.csv").read_text()
+
+
+def test_places_are_looked_at_before_anything_is_computed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute(*_: object, **__: object) -> None:
+        raise AssertionError("too early")
+
+    monkeypatch.setattr("mvsd.evaluation.evaluate.computed", compute)
+    (tmp_path / "theirs").mkdir()
+    theirs = ("--system", f"theirs={tmp_path / 'theirs'}")
+    out = tmp_path / "out"
+    for more in ((*theirs, "--page", data / "page"), (*theirs, "--page", tmp_path / "theirs" / "page")):
+        fails(tmp_path, *command(data, out, *more), says="results need a folder of their own", run=run_here)
+    (out).mkdir()
+    (out / "clips.csv").write_text("my diary\n")
+    fails(tmp_path, *command(data, out, *theirs), says="clips.csv is not of an evaluation", run=run_here)
 
 
 @pytest.mark.parametrize(

@@ -335,6 +335,10 @@ class TestCatalogue:
         assert versions()["numpy"] == np.__version__
         assert all(isinstance(version, str) for version in versions().values())
 
+    def test_versions_of_the_baselines(self, monkeypatch):
+        monkeypatch.setattr("importlib.metadata.version", lambda name: f"{name} 1")
+        assert versions()["nara-wpe"] == "nara-wpe 1"
+
 
 class TestBootstrap:
     def test_agrees_with_scipy(self):

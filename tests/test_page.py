@@ -23,7 +23,7 @@ from mvsd.cli import main
 from mvsd.data.shards import write_shards
 from mvsd.errors import DataError, OutputExistsError
 from mvsd.evaluation.evaluate import evaluate
-from mvsd.evaluation.page import _listening_test, write_page
+from mvsd.evaluation.page import SceneBlock, Sound, _decay_html, _listening_test, write_page
 from mvsd.evaluation.results import Results
 from mvsd.evaluation.settings import Settings
 from mvsd.evaluation.systems import WPE, ConstantRoom, GroundTruth, Model, Processed, TrueResponse, Untouched
@@ -196,6 +196,35 @@ def test_bare_spectrograms_share_one_scale(tmp_path: Path) -> None:
     assert shades[0][:, 60].argmax() == row and shades[0][row, 60] == 63
     assert shades[1][row, 60] == pytest.approx(63 * (1 - 40 / 80), abs=1)
     assert {path.name for path in tmp_path.iterdir()} == {"loud.png", "quiet.png"}
+
+
+def test_every_photo_is_that_of_its_clip(site: SimpleNamespace) -> None:
+    """The rooms of the clips are grey: 0, 20, and the third has no photo."""
+
+    def shade(name: str) -> float:
+        with Image.open(site.page / name) as picture:
+            return float(np.asarray(picture).mean())
+
+    for folder, right, wrong in (("000000", 0, 20), ("000001", 20, 0)):
+        assert shade(f"scenes/{folder}/photo.jpg") == pytest.approx(right, abs=2)
+        assert shade(f"scenes/{folder}/wrong.jpg") == pytest.approx(wrong, abs=2)
+        assert shade(f"listening-test/photos/{folder}.jpg") == pytest.approx(right, abs=2)
+
+
+def test_a_decay_curve_lies_over_the_one_that_is_wanted() -> None:
+    truth = Sound(("ground truth", ""), "", ((0.0, 0.0), (1.0, -60.0)), "T20 1.00 s")
+    ours = Sound(OURS, "", ((0.0, 0.0), (0.5, -60.0)), "T20 0.50 s")
+    block = SceneBlock("0", "clip", "room", 1.0, 8.0, True, True, (truth, ours), truth.row)
+
+    def curves(sound: Sound) -> dict[str, list[tuple[float, ...]]]:
+        found = re.findall(r'<polyline class="(\w+)" points="([^"]*)"', _decay_html(block, sound, "name"))
+        return {
+            kind: [tuple(map(float, place.split(","))) for place in places.split()] for kind, places in found
+        }
+
+    wanted = [(24, 0), (260, 82)]  # 60 dB down, at the right edge
+    assert curves(ours) == {"wanted": wanted, "heard": [(24, 0), (142, 82)]}
+    assert curves(truth) == {"heard": wanted}
 
 
 # --------------------------------------------------------------------------------------------- votes

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,22 @@ from mvsd.audio import load_audio, resample, save_audio
 from mvsd.cli import app, main
 from mvsd.errors import MissingExtraError, MvsdError
 from mvsd.example import SAMPLES
+from mvsd.fullband import extend_response
 from mvsd.level import Level, LoudnessMeter
 from mvsd.report import Quantity, Report
+from mvsd.video import VideoReport
 from mvsd.web.app import serving
 from mvsd.web.inputs import Inputs
-from mvsd.web.jobs import Limits, Models, Settings, Task, convert, describe_photo, describe_source
+from mvsd.web.jobs import (
+    Conversion,
+    Limits,
+    Models,
+    Settings,
+    Task,
+    convert,
+    describe_photo,
+    describe_source,
+)
 from mvsd.web.listening import Listening, prepare_listening
 from mvsd.web.room import decay_figure, inspect_rooms, rooms_json, rooms_table
 from mvsd.web.visitors import Stopped, Visitors
@@ -129,6 +140,9 @@ def test_the_response_is_what_was_applied(files: Path, models: Models) -> None:
         if task == "reverb":
             heard = load_audio(made.output)[0][0]
             assert np.allclose(heard[: len(made.rir)], 0.5 * made.rir, atol=1e-5)
+        written, _ = load_audio(made.response)
+        full_band = extend_response(made.rir, 48_000, seed=settings.seed)
+        np.testing.assert_array_equal(written, full_band[None])
         info = soundfile.info(made.response)
         assert (info.samplerate, info.subtype) == (48_000, "FLOAT")
     out_of_it = convert(settings_in(files, "dereverb"), models, files / "results", LIMITS)
@@ -263,6 +277,31 @@ def test_a_gain_is_said_for_what_it_is(files: Path, models: Models, level: Level
     assert says in replace(made, report=replace(made.report, gain_db=-2.0)).summary()
 
 
+def test_what_did_not_come_through_is_said(files: Path) -> None:
+    settings = settings_in(files, "dereverb", level="peak")
+    report = VideoReport(1.0, 48_000, 2, "aac", 3.0, (), ("stream 2 (subtitle, srt)",), short_db=1.5)
+    made = Conversion(settings, Path("o.mp4"), True, None, None, report, "")
+    assert "a gain of +3.0 dB for the level (peak), which stays 1.5 dB below it so as not" in made.summary()
+    assert made.summary().endswith("left out is what .mp4 cannot hold: stream 2 (subtitle, srt)")
+    whole = replace(made, report=replace(report, dropped=(), short_db=0.01)).summary()
+    assert whole == "1.0 s, 48 kHz, stereo, a gain of +3.0 dB for the level (peak)"
+
+
+@pytest.mark.parametrize("task", ["reverb", "dereverb", "transfer"])
+def test_a_name_is_not_taken_for_an_option(task: Task, models: Models) -> None:
+    names = {"source": Path("t/-a.wav"), "room": Path("t/-new.jpg"), "old_room": Path("t/--old.jpg")}
+    words = shlex.split(Settings(task, **names).command(Path("t/-a-out.wav"), models))
+    group: Any = typer.main.get_command(app)
+    parsed = group.commands[task].make_context(task, words[2:]).params
+    assert (parsed["source"], parsed["out"]) == (Path("-a.wav"), Path("-a-out.wav"))
+    given = {
+        "reverb": {"scene": "-new.jpg"},
+        "dereverb": {"scene": "--old.jpg"},
+        "transfer": {"source_scene": "--old.jpg", "target_scene": "-new.jpg"},
+    }
+    assert {name: parsed[name] for name in given[task]} == {n: Path(p) for n, p in given[task].items()}
+
+
 # -------------------------------------------------------------------------------------- how it is listened to
 
 
@@ -361,6 +400,45 @@ def test_the_room_report(files: Path, models: Models) -> None:
         assert picture.width > picture.height > 200
 
 
+@pytest.fixture
+def looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Conversion, Listening]:
+    """A conversion, and sounds of which the report is their first sample."""
+    sounds = (tmp_path / "before.wav", tmp_path / "after.wav")
+    for path, sample in zip(sounds, (0.25, 0.5), strict=True):
+        save_audio(path, np.full((1, 100), sample), RATE, subtype="FLOAT")
+    monkeypatch.setattr("mvsd.web.room.inspect_recording", lambda waveform, rate: f"{waveform[0]:.2f}")
+    settings = Settings("reverb", sounds[0], ROOM)
+    report = VideoReport(1.0, RATE, 1, "flac", 0.0, (), ())
+    made = Conversion(settings, sounds[1], False, np.zeros(100, np.float32), None, report, "")
+    return made, Listening(sounds, sounds, 1.0, 8.0, 0.0)
+
+
+def test_before_and_after_are_listened_to_in_that_order(
+    looked_at: tuple[Conversion, Listening], models: Models
+) -> None:
+    made, listening = looked_at
+    dry = replace(made, settings=replace(made.settings, task="dereverb"), rir=None)
+    rooms = inspect_rooms(dry, listening, models)
+    assert list(rooms.items()) == [("Before, heard", "0.25"), ("After, heard", "0.50")]
+
+
+def test_a_response_without_a_report_leaves_that_of_the_photo(
+    looked_at: tuple[Conversion, Listening], models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Report("photo", {}, {})
+    monkeypatch.setattr("mvsd.web.room.inspect_photo", lambda *_, **__: seen)
+    rooms = inspect_rooms(*looked_at, models)
+    assert rooms["Photo, expected"] is seen and "silent" in str(rooms["Applied, measured"])
+
+
+def test_a_report_can_be_stopped(looked_at: tuple[Conversion, Listening], models: Models) -> None:
+    def stop(done: float, total: float | None) -> None:
+        raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        inspect_rooms(*looked_at, models, stop)
+
+
 def test_the_table_has_values_ranges_and_reasons() -> None:
     broadband = {
         "rt60": Quantity(0.614, 0.5, 0.75),
@@ -420,6 +498,29 @@ def test_a_job_that_is_stopped_late_leaves_the_results_before_it(tmp_path: Path)
     with pytest.raises(Stopped), visitors.job("a") as second:
         visitors.stop("a")
     assert first.folder.is_dir() and not second.folder.exists()
+
+
+def test_a_job_that_is_stopped_while_it_ends_is_not_kept(tmp_path: Path) -> None:
+    class Late:
+        """A lock for which a stop got in before."""
+
+        def __enter__(self) -> None:
+            job.stopped.set()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    visitors = Visitors(tmp_path)
+    with pytest.raises(Stopped), visitors.job("a") as job:
+        visitors._lock = Late()  # type: ignore[assignment]
+    assert not job.folder.exists() and not visitors._results
+
+
+def test_errors_tell_no_folders_of_a_server_on_windows() -> None:
+    root = PureWindowsPath(r"C:\Users\Ann\Temp\mvsd-demo-1")
+    told = rf"{root}\0a1b2c\voice.wav: cut short; give {root.as_posix()}/x/y.jpg or {root}\z.png"
+    visitors = Visitors(root)  # type: ignore[arg-type]
+    assert visitors.plain(MvsdError(told)) == "voice.wav: cut short; give y.jpg or z.png"
 
 
 def test_errors_tell_no_folders_of_the_server(tmp_path: Path) -> None:

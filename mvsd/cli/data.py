@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mvsd.cli.options import Device, Force, Protocol, Seed, Where, choose_device, progress_bar
+from mvsd.errors import MissingExtraError, MvsdError
 
 if TYPE_CHECKING:
     from mvsd.data.example import Example
@@ -96,10 +97,13 @@ def convert(
     with progress_bar("looking for the speaker") as progress:
         examples = _open(data, split, protocol, limit, in_view, dereverberator, seed, device, progress)
     with progress_bar("converting") as progress:
-        found = _shown(examples, progress)
+        failures = list[MvsdError]()
+        found = _usable(examples, progress, failures)
         paths = write_shards(found, out, prefix=prefix or split or "data", force=force)
     for path in paths:
         typer.echo(path)
+    if failures:
+        raise MvsdError(f"{len(failures)} of {len(examples)} examples failed; the reasons are above")
 
 
 @app.command()
@@ -113,7 +117,8 @@ def download(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="A split, or metadata; may be repeated. By default everything (hundreds of gigabytes)."
+            help="metadata, train, val-mini, test-seen or test-unseen (soundspaces-speech); may be repeated. "
+            "By default everything (hundreds of gigabytes)."
         ),
     ] = None,
     accept_licence: Annotated[
@@ -165,7 +170,18 @@ def _open(
     return open_dataset(data, split=split, protocol=protocol.value, limit=limit)
 
 
-def _shown(examples: Sequence[Example], progress: ShownProgress) -> Iterator[Example]:
+def _usable(
+    examples: Sequence[Example], progress: ShownProgress, failures: list[MvsdError]
+) -> Iterator[Example]:
+    """The examples that can be opened; of the others the reason is told and added to `failures`."""
     for number in range(len(examples)):
-        yield examples[number]
+        try:
+            example = examples[number]
+        except MissingExtraError:  # which all others lack as well
+            raise
+        except MvsdError as error:
+            typer.echo(f"failed: {error}", err=True)
+            failures.append(error)
+        else:
+            yield example
         progress(number + 1, len(examples))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mvsd.cli.options import Device, Protocol, Seed, Steps, choose_device, progress_bar
+from mvsd.errors import MvsdError
 
 if TYPE_CHECKING:
     from mvsd.evaluation.results import Results
+    from mvsd.evaluation.settings import Settings
     from mvsd.evaluation.systems import System
 
 
@@ -51,7 +54,7 @@ _Data = Annotated[
     str | None,
     typer.Option(metavar="PATH", help="Shards, a benchmark, or a folder of recordings with photos."),
 ]
-_Split = Annotated[str, typer.Option(help="Of a benchmark.")]
+_Split = Annotated[str, typer.Option(help="Split of a benchmark, or subfolder with shards.")]
 _Protocol = Annotated[Protocol, typer.Option(help="Whole utterances, or as in visual acoustic matching.")]
 _Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N clips.")]
 _Speech = Annotated[
@@ -61,9 +64,12 @@ _Speakers = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Only speech with such a path; may be repeated.")
 ]
 _Seconds = Annotated[
-    float, typer.Option(min=0.0, help="Length of the clips made of --speech; 0 for whole utterances.")
+    float | None,
+    typer.Option(min=0.0, help="Length of the clips made of --speech, by default 5; 0 for whole utterances."),
 ]
-_Cache = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the decoded speech.")]
+_Cache = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder for the decoded speech, by default data/cache.")
+]
 _System = Annotated[
     list[str] | None,
     typer.Option(
@@ -90,7 +96,9 @@ _Page = Annotated[
     Path | None,
     typer.Option(metavar="DIR", callback=_free, help="Also write a site with every sound."),
 ]
-_Scenes = Annotated[int, typer.Option(min=1, metavar="N", help="How many clips the site has.")]
+_Scenes = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="How many clips the site has, by default 8.")
+]
 _Votes = Annotated[
     list[Path] | None,
     typer.Option(
@@ -108,8 +116,8 @@ def evaluate(
     limit: _Limit = None,
     speech: _Speech = None,
     speakers: _Speakers = None,
-    seconds: _Seconds = 5.0,
-    cache: _Cache = Path("data/cache"),
+    seconds: _Seconds = None,
+    cache: _Cache = None,
     system: _System = None,
     references: _References = True,
     constant: _Constant = None,
@@ -121,16 +129,19 @@ def evaluate(
     seed: Seed = 0,
     format_: _Format = Format.table,
     page: _Page = None,
-    scenes: _Scenes = 8,
+    scenes: _Scenes = None,
     votes: _Votes = None,
 ) -> None:
     """Measure systems on a data set, with the right photo, none and a wrong one; the same command resumes."""
     if votes:
-        typer.echo(_count(out, votes, format_.value), nl=False)
+        beside = {"--task": task, "--data": data, "--page": page, "--system": system}
+        typer.echo(_count(out, votes, format_.value, beside), nl=False)
         return
     if task is None or data is None:
         raise typer.BadParameter("--task and --data are needed, or --votes")
-    _require_sense(page, out, constant, development, references and task is Task.reverberation)
+    of_speech = {"--speakers": speakers, "--seconds": seconds, "--cache": cache}
+    _require_sense(page, scenes, out, constant, development, references and task is Task.reverberation)
+    _require_speech(speech, of_speech, protocol)
     from mvsd.evaluation.evaluate import evaluate as run
     from mvsd.evaluation.results import Results
     from mvsd.evaluation.settings import Settings
@@ -144,26 +155,30 @@ def evaluate(
         split=split,
         protocol=protocol.value,
         limit=limit,
-        speech=_speech_folder(speech, speakers, protocol),
+        speech=str(speech or ""),
         speakers=tuple(speakers or ()),
-        cache=str(cache),
-        seconds=seconds,
+        cache=str(cache or "data/cache"),
+        seconds=5.0 if seconds is None else seconds,
         metrics=tuple(_names(metrics or [])),
         seed=seed,
     )
+    _require_places(settings, out, page)
     jobs = jobs or os.cpu_count() or 1
     with progress_bar("evaluating") as progress:
         results = Results(settings, run(settings, out, jobs=jobs, progress=progress))
-    results.write(out)
-    typer.echo(results.show(format_.value, _width()), nl=False)
-    _tell_failures(results)
-    if page is not None:
-        _write_page(results, out, page, scenes, jobs)
+    _tell(results, out, page, scenes, jobs, format_.value)
 
 
 def _require_sense(
-    page: Path | None, out: Path, constant: object, development: object, has_constant_room: bool
+    page: Path | None,
+    scenes: int | None,
+    out: Path,
+    constant: object,
+    development: object,
+    has_constant_room: bool,
 ) -> None:
+    if page is None:
+        _refuse({"--scenes": scenes}, "is for a --page; give that as well")
     if page is not None and page.resolve() in (out.resolve(), *out.resolve().parents):
         raise typer.BadParameter(f"--page {page} holds --out {out}; a page is a folder of its own")
     if constant and development:
@@ -172,14 +187,30 @@ def _require_sense(
         raise typer.BadParameter("--constant and --development are for the references of reverberation")
 
 
-def _speech_folder(speech: Path | None, speakers: list[str] | None, protocol: Protocol) -> str:
-    if speech is not None and protocol is not Protocol.full:
+def _require_speech(speech: Path | None, of_speech: Mapping[str, object], protocol: Protocol) -> None:
+    if speech is None:
+        _refuse(of_speech, "is for the clips made of --speech; give that as well")
+    elif protocol is not Protocol.full:
         raise typer.BadParameter(
             "--protocol cuts the data set's own recordings; with --speech there is --seconds"
         )
-    if speakers and speech is None:
-        raise typer.BadParameter("--speakers chooses among --speech; give that as well")
-    return "" if speech is None else str(speech)
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Raise BadParameter for the first of the options that is given."""
+    for name, value in options.items():
+        if value is not None and value != []:
+            raise typer.BadParameter(f"{name} {reason}")
+
+
+def _require_places(settings: Settings, out: Path, page: Path | None) -> None:
+    """Raise for folders that cannot be written to, before the time is spent on what is to be written."""
+    from mvsd.evaluation.evaluate import require_apart
+    from mvsd.evaluation.results import require_free
+
+    require_free(out)
+    if page is not None:
+        require_apart(settings, page, is_page=True)
 
 
 def _systems(
@@ -209,6 +240,18 @@ def _names(texts: list[str]) -> list[str]:
     return [name for text in texts for name in ([text] if ":" in text else text.split(","))]
 
 
+def _tell(results: Results, out: Path, page: Path | None, scenes: int | None, jobs: int, form: str) -> None:
+    """Write and print everything; raise MvsdError at the end where clips could not be read."""
+    results.write(out)
+    typer.echo(results.show(form, _width()), nl=False)
+    _tell_failures(results)
+    if page is not None:
+        _write_page(results, out, page, scenes or 8, jobs)
+    if unread := results.unread:
+        where = f"the reasons are in {out / 'clips.csv'}"
+        raise MvsdError(f"{len(unread)} of {results.num_clips} clips could not be read; {where}")
+
+
 def _write_page(results: Results, out: Path, page: Path, num_scenes: int, jobs: int) -> None:
     from mvsd.evaluation.page import write_page
     from mvsd.figures import spectrogram_images
@@ -220,7 +263,8 @@ def _write_page(results: Results, out: Path, page: Path, num_scenes: int, jobs: 
     typer.echo(page / "index.html", err=True)
 
 
-def _count(out: Path, votes: list[Path], form: str) -> str:
+def _count(out: Path, votes: list[Path], form: str, beside: Mapping[str, object]) -> str:
+    _refuse(beside, "does nothing beside --votes; leave it out")
     from mvsd.evaluation.votes import ListeningTest, count_votes, preferences_grid
 
     return preferences_grid(count_votes(ListeningTest.read(out, votes[0]), votes)).show(form, _width())

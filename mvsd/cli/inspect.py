@@ -103,6 +103,8 @@ def inspect(
             )
         report, waveform = _inspect_sound(*sound, kind)
     report.facts["file"] = file.name
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     _write(report, outputs, force)
     if outputs.figure is not None:
         report_figure(report, outputs.figure, scene=scene, waveform=waveform, force=force)
@@ -129,8 +131,6 @@ def _outputs(
             raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
         if out is None and not path.parent.is_dir():
             raise MvsdError(f"{path}: there is no folder {path.parent}; make it, or choose another")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     return _Outputs(json_file, figure)
 
 

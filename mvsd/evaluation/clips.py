@@ -23,6 +23,7 @@ Waveform = NDArray[np.floating]
 
 _OF_VOICE = ("transcript", "level")  # what is known of a voice that another one replaces
 _MAX_TRIES = 50  # examples opened to find another room
+_SHORTEST, _LONGEST = 0.01, 1e6  # s
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Clip:
 def make_clip(examples: Sequence[Example], index: int, task: Task, seed: int = 0) -> Clip:
     """Clip `index` of a data set.
 
-    The wrong photo is that of the example half the data set away, or of the next one from there on that shows
-    another room. Its seed is ``seed + index``.
+    The wrong photo is that of the example half the data set away, or of another one that shows another room, of up
+    to 50 that are tried all over the data set. Its seed is ``seed + index``.
 
     Raises:
         DataError: the example has no recording to convert.
@@ -100,7 +101,10 @@ class SpeechInRooms(Examples):
     def __init__(
         self, rooms: Sequence[Example], speech: Speech, *, seconds: float = 5.0, seed: int = 0
     ) -> None:
-        """Raises DataError where no utterance is long enough."""
+        """Raises DataError where no utterance is long enough, or the length is none."""
+        if not (seconds == 0 or _SHORTEST <= seconds < _LONGEST):
+            wanted = f"0 for whole utterances, or {_SHORTEST:g} to {_LONGEST:g}"
+            raise DataError(f"clips of {seconds:g} s cannot be made; give --seconds {wanted}")
         self.rooms, self.speech, self.seed = rooms, speech, seed
         self._num_samples = round(seconds * 16_000) or None
         self._transcripts = _read_transcripts(speech.folder) if seconds == 0 else {}
@@ -160,7 +164,10 @@ def _wrong_scene(examples: Sequence[Example], index: int, example: Example) -> S
     if example.scene is None:
         return None
     room = _room(example)
-    for distance in range(min(len(examples), _MAX_TRIES)):
+    step = max(1, len(examples) // _MAX_TRIES)
+    for number in range(min(len(examples), _MAX_TRIES)):
+        # Every second place is one further: where rooms take turns, equal steps may meet a single one.
+        distance = number * step + min(number % 2, step - 1)
         try:
             other = examples[(index + len(examples) // 2 + distance) % len(examples)]
         except MvsdError:

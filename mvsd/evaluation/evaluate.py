@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,17 @@ import numpy as np
 
 from mvsd.errors import DataError, MissingExtraError, ModelFileError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip, Waveform
+from mvsd.evaluation.converters import PassingError, UnusableError
 from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Metric, Scores, measure, speaker_embedding, versions
 from mvsd.evaluation.parallel import computed, write_whole
 from mvsd.evaluation.settings import Settings, forget, known_inputs, load_clip, open_examples
-from mvsd.evaluation.systems import PassingError, System, UnusableError
+from mvsd.evaluation.systems import System
 from mvsd.evaluation.table import Record
 from mvsd.shipped import shipped_weights
 
 _FATAL = (MissingExtraError, ModelFileError, UnusableError)  # of the whole run, not of one clip
+UNREAD = "clip #"  # and its number stand for the key of a clip that could not be loaded; no key has a #
 _NO_FIGURE = (
     "cli/",
     "web/",
@@ -59,13 +60,10 @@ def evaluate(
         progress: called with (clips done, clips in all).
 
     Raises:
-        MvsdError: the data cannot be opened, a system cannot be loaded, or an extra is missing. What goes wrong with
-            a single clip is a failure in its record, with the reason.
+        MvsdError: the data cannot be opened, a system cannot be loaded, an extra is missing, or `require_apart` says
+            so. What goes wrong with a single clip is a failure in its record, with the reason.
     """
-    sources = [settings.data, str(Path(settings.data, settings.split)), settings.speech]
-    for source in filter(None, sources):
-        if Path(source).resolve() == Path(folder).resolve():
-            raise DataError(f"{folder} holds what is evaluated; results need a folder of their own")
+    require_apart(settings, folder)
     forget()
     num_clips = len(open_examples(settings))
     folders = _record_folders(settings, Path(folder))
@@ -78,6 +76,21 @@ def evaluate(
         done[index] = records
         report(num_clips - len(missing) + num_computed, num_clips)
     return [record for records in done.values() for record in records or ()]
+
+
+def require_apart(settings: Settings, folder: str | Path, *, is_page: bool = False) -> None:
+    """Raise DataError where what is written into a folder would be taken for another state of what is evaluated.
+
+    Results may lie below the data and the speech, whose identity leaves them out; a page may not.
+    """
+    given = [settings.data, str(Path(settings.data, settings.split)), settings.speech]
+    roots = [Path(path).resolve() for path in given if path]
+    systems = [path for system in settings.systems if (path := system.basis()) is not None]
+    whole = [path.resolve() for path in (*systems, *map(Path, settings.option_files))]
+    whole += roots if is_page else []
+    place = Path(folder).resolve()
+    if place in roots or any(place.is_relative_to(path) for path in whole):
+        raise DataError(f"{folder} is part of what is evaluated; results need a folder of their own")
 
 
 class _MayPass(str):
@@ -109,7 +122,7 @@ def _evaluate_clip(index: int, settings: Settings, folders: Sequence[Path]) -> l
     for system, folder in zip(settings.systems, folders, strict=True):
         found = _read_record(folder, index)
         if found is None:
-            key = f"clip #{index}" if clip is None else clip.key  # which no key is
+            key = f"{UNREAD}{index}" if clip is None else clip.key
             found, may_pass = [], clip is None
             for condition in system.conditions:
                 estimate = reason if clip is None else _estimate(system, clip, condition)
@@ -189,7 +202,7 @@ def _common_identity(settings: Settings, folder: Path) -> dict[str, Any]:
     facts["metrics"] = [*settings.chosen_metrics, settings.voice_options]
     facts["files"] = {path: tree_identity(Path(path)) for path in settings.option_files}
     facts["weights"] = {name: file_digest(shipped_weights(name)) for name in settings.weights_beside}
-    facts["versions"] = library_versions()
+    facts["versions"] = versions()
     facts["code"] = _code_identity()
     return facts
 
@@ -200,14 +213,6 @@ def _code_identity() -> str:
     code = {path.relative_to(package).as_posix(): path for path in sorted(package.rglob("*.py"))}
     kept = [(name, path.read_bytes()) for name, path in code.items() if not name.startswith(_NO_FIGURE)]
     return hashlib.sha256(repr(kept).encode()).hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """Of every library that a figure rests on."""
-    try:
-        return {**versions(), "nara-wpe": metadata.version("nara-wpe")}
-    except metadata.PackageNotFoundError:
-        return versions()
 
 
 def _read_records(folders: Sequence[Path], index: int) -> list[Record] | None:

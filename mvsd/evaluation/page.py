@@ -20,8 +20,8 @@ from mvsd.acoustics import energy_decay_db, fit_response
 from mvsd.audio import save_audio
 from mvsd.errors import DataError, NotMeasurable, OutputExistsError
 from mvsd.evaluation.clips import Clip, Waveform
-from mvsd.evaluation.evaluate import estimates
-from mvsd.evaluation.metrics import Metric, Scores, Task
+from mvsd.evaluation.evaluate import estimates, require_apart
+from mvsd.evaluation.metrics import Metric, Scores, Task, versions
 from mvsd.evaluation.parallel import computed
 from mvsd.evaluation.results import Results
 from mvsd.evaluation.settings import Settings, load_clip, open_examples
@@ -90,7 +90,9 @@ def write_page(
 
     Raises:
         OutputExistsError: the folder holds something else.
+        DataError: it lies in what was evaluated, or cannot be written.
     """
+    require_apart(results.settings, folder, is_page=True)
     folder = Path(folder).resolve()  # a link keeps pointing to its folder
     require_free(folder)
     num_clips = len(open_examples(results.settings))
@@ -227,16 +229,16 @@ def _write_main(part: Path, results: Results, blocks: Sequence[SceneBlock]) -> N
     has_test = any(_has_trials(settings, block) for block in blocks)
     link = f'<p><a href="{LISTENING}/index.html">Listening test</a></p>' if has_test else ""
     definitions = [[name, d["definition"]] for name, d in results.definitions().items()]
-    versions = ", ".join(f"{name} {version}" for name, version in results.to_dict()["versions"].items())
+    libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
     page = {
         "title": html.escape(f"{settings.task.capitalize()}: {results.num_clips} clips"),
         "summary": "Mean over the clips, with the 95 % bootstrap interval of the mean. "
         f"{len(blocks)} of them can be heard below.",
-        "table": results.table.html(),
+        "table": results.table.grid.html(),
         "definitions": Grid(["column", "definition"], definitions).html(),
         "listening": link,
         "scenes": "".join(_scene_html(block, results.metrics, scores) for block in blocks),
-        "footer": html.escape(f"Seed {settings.seed}. {versions}."),
+        "footer": html.escape(f"Seed {settings.seed}. {libraries}."),
     }
     (part / "index.html").write_text(_fill("page.html", page), encoding="utf-8")
     for name in ("page.css", "page.js"):

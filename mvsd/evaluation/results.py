@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mvsd.evaluation.evaluate import library_versions
-from mvsd.evaluation.metrics import Metric, save_trials
+from mvsd.errors import OutputExistsError
+from mvsd.evaluation.evaluate import UNREAD
+from mvsd.evaluation.metrics import Metric, save_trials, versions
 from mvsd.evaluation.parallel import write_whole
 from mvsd.evaluation.settings import EER, Settings
 from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth, Untouched
@@ -21,6 +22,7 @@ from mvsd.evaluation.voices import METRIC as VOICES
 from mvsd.evaluation.voices import Voices, compare_voices
 
 FILES = ("clips.csv", "clips.json", "results.json")
+_FACTS = ("clip", "system", "scene")  # the first columns of clips.csv
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Results:
         return differences(self.records, self.metrics, RIGHT, (NONE, WRONG), "".join(untouched[:1]))
 
     @property
+    def unread(self) -> list[str]:
+        """The clips that could not be loaded."""
+        return list(dict.fromkeys(record.clip for record in self.records if record.clip.startswith(UNREAD)))
+
+    @property
     def num_clips(self) -> int:
         """How many clips were converted."""
         return len({record.clip for record in self.records})
@@ -65,9 +72,20 @@ class Results:
         reasons = dict[str, int]()
         for record in self.records:
             for metric, reason in record.scores.failures.items():
-                text = f"{record.system}{', ' * bool(record.condition)}{record.condition}: {metric}: {reason}"
+                text = f"{', '.join(filter(None, (record.system, record.condition)))}: {metric}: {reason}"
                 reasons[text] = reasons.get(text, 0) + 1
+        voices = self.voices or Voices((), {}, {})
+        for row, reason in voices.failures.items():
+            reasons[f"{', '.join(filter(None, row))}: {EER}: {reason}"] = voices.cells[row].num_failures
         return dict(sorted(reasons.items(), key=lambda item: -item[1]))
+
+    @property
+    def _columns(self) -> dict[str, Metric]:
+        """The metrics of single clips, then that of all together."""
+        options = self.settings.voice_options
+        if options is None:
+            return dict(self.metrics)
+        return {**self.metrics, EER: VOICES.using(**options) if options else VOICES}
 
     def definitions(self) -> dict[str, dict[str, str]]:
         """What each column is: unit, direction, definition."""
@@ -77,7 +95,7 @@ class Results:
                 "better": "higher" if metric.higher_is_better else "lower",
                 "definition": metric.definition,
             }
-            for name, metric in {**self.metrics, **({EER: VOICES} if self.voices else {})}.items()
+            for name, metric in self._columns.items()
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +103,8 @@ class Results:
         settings = asdict(replace(self.settings, systems=()))
         names = [{"name": s.name, "identity": s.identity()} for s in self.settings.systems]
         return {
-            "settings": settings | {"metrics": list(self.metrics), "systems": names},
+            "settings": settings
+            | {"metrics": list(dict.fromkeys(self.settings.metrics or self.metrics)), "systems": names},
             "num_clips": self.num_clips,
             "num_speakers": len({record.speaker for record in self.records if record.speaker}),
             "rows": [asdict(row) for row in self.table.rows],
@@ -94,14 +113,14 @@ class Results:
             "definitions": self.definitions(),
             "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws of speakers (of clips where none"
             " or one is known), seed 0",
-            "versions": library_versions(),
+            "versions": versions(),
         }
 
     def clips_csv(self) -> str:
         """A line per clip, system and condition: a column per metric, empty where it failed, then the reasons."""
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
-        writer.writerow(["clip", "system", "scene", *self.metrics, "failures"])
+        writer.writerow([*_FACTS, *self.metrics, "failures"])
         for record in self.records:
             values, failures = record.scores.values, record.scores.failures
             reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
@@ -112,8 +131,9 @@ class Results:
     def write(self, folder: str | Path) -> list[Path]:
         """Write `FILES`, replacing those of an earlier run, and the trials on voices; returns the paths of `FILES`.
 
-        Raises DataError where that is impossible.
+        Raises DataError where that is impossible, and OutputExistsError as `require_free` does.
         """
+        require_free(folder)
         contents = (
             self.clips_csv(),
             json.dumps([replace(r, embedding=()).to_dict() for r in self.records], indent=1) + "\n",
@@ -136,3 +156,35 @@ class Results:
         if self.differences:
             grids.append(differences_grid(self.differences))
         return "\n".join(grid.show(form, width) for grid in grids)
+
+
+def require_free(folder: str | Path) -> None:
+    """Raise OutputExistsError where results would replace a file that is not one of an evaluation."""
+    checks = (_is_table, _is_list_of_records, _is_summary)
+    for path, is_ours in zip((Path(folder, name) for name in FILES), checks, strict=True):
+        if path.exists() and not (path.is_file() and is_ours(path)):
+            raise OutputExistsError(f"{path} is not of an evaluation; move it, or choose another folder")
+
+
+def _is_table(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline(2**16).startswith(",".join(_FACTS).encode())
+
+
+def _is_list_of_records(path: Path) -> bool:
+    found = _read_json(path)
+    return isinstance(found, list) and all(
+        isinstance(record, dict) and {"clip", "system", "scores"} <= set(record) for record in found
+    )
+
+
+def _is_summary(path: Path) -> bool:
+    found = _read_json(path)
+    return isinstance(found, dict) and {"settings", "rows", "definitions"} <= set(found)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None

@@ -16,8 +16,9 @@ from mvsd.data.protocols import ProtocolName
 from mvsd.data.speech import Speech
 from mvsd.errors import AudioFileError, DataError, MvsdError, PhotoError, VideoFileError
 from mvsd.evaluation.clips import Clip, SpeechInRooms, make_clip
+from mvsd.evaluation.converters import forget_converters
 from mvsd.evaluation.metrics import Metric, Task, choose, speaker_embedding
-from mvsd.evaluation.systems import SHIPPED_FOR, System, open_converter
+from mvsd.evaluation.systems import SHIPPED_FOR, System
 
 EER = "eer"  # of all clips together; asked for by name
 _FIRST = 8  # clips that say what the others know
@@ -48,8 +49,12 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises MvsdError for metrics that are unknown and for systems of one name."""
+        """Raises MvsdError for metrics that are unknown, for two comparisons of voices, and for systems of one name."""
         self.named_metrics()
+        if len(asked := [text for text in self.metrics if _split_options(text)[0] == EER]) > 1:
+            raise MvsdError(
+                f"{' and '.join(asked)} are two comparisons of voices; a table has one, so give one"
+            )
         names = [system.name for system in self.systems]
         for name in names:
             if names.count(name) > 1:
@@ -133,7 +138,7 @@ def open_examples(settings: Settings) -> Sequence[Example]:
 
 def forget() -> None:
     """Look at data and converters anew: they may have changed since they were last opened."""
-    open_converter.cache_clear()
+    forget_converters()
     open_examples.cache_clear()
     _first_inputs.cache_clear()
 
@@ -148,10 +153,11 @@ def load_clip(settings: Settings, index: int) -> Clip:
 
 def known_inputs(clip: Clip) -> dict[str, Any]:
     """What is known of a clip, by the names that metrics use."""
+    transcript = clip.metadata.get("transcript")  # of whoever wrote the shard
     inputs = {
         "source": clip.true_source,
         "target": clip.target,
-        "transcript": clip.metadata.get("transcript"),
+        "transcript": transcript if isinstance(transcript, str) else None,
     }
     if clip.task == "reverberation":
         inputs["rir"] = clip.rir

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
 import re
-import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +17,12 @@ from mvsd.audio import load_audio, resample
 from mvsd.data.example import Example
 from mvsd.errors import ConfigError, DataError, MissingExtraError, MvsdError, NotMeasurable
 from mvsd.evaluation.clips import Clip
+from mvsd.evaluation.converters import PassingError, find_code, open_converter
 from mvsd.evaluation.identity import file_digest, tree_identity
 from mvsd.evaluation.metrics import Task
 from mvsd.hub import find_model
 from mvsd.recordings import RECORDINGS
 from mvsd.shipped import SHIPPED, shipped_weights
-
-if TYPE_CHECKING:
-    from mvsd.blockwise import AudioConverter
 
 Waveform = NDArray[np.floating]
 
@@ -57,6 +51,10 @@ class System(Protocol):
         """What it sees: `CONDITIONS`, or only "" where it does not look at photos."""
         ...
 
+    def basis(self) -> Path | None:
+        """The file or folder from which its output follows, None where there is none."""
+        ...
+
     def identity(self) -> Hashable:
         """JSON-able; changes when its output may change."""
         ...
@@ -72,6 +70,9 @@ class Reference:
 
     name: str
     conditions: tuple[str, ...] = ("",)
+
+    def basis(self) -> None:
+        """There is none."""
 
     def identity(self) -> Hashable:
         """Its name; the versions of libraries are kept apart."""
@@ -150,6 +151,9 @@ class ConstantRoom:
         """Says which room."""
         return f"constant room ({self.rt60:.2f} s, {self.drr_db:.1f} dB)"
 
+    def basis(self) -> None:
+        """There is none."""
+
     def identity(self) -> Hashable:
         """Both values in full."""
         return ("constant room", self.rt60, self.drr_db)
@@ -207,22 +211,25 @@ class Model:
         """Whether it is a model file, rather than a shipped name or the user's own code."""
         return self.spec not in SHIPPED and Path(self.spec).is_file()
 
-    def identity(self) -> Hashable:
-        """Content of the model file, or of the module's; of a package, all its files."""
-        path: Path | None = Path(self.spec)
+    def basis(self) -> Path | None:
+        """The model file; of the user's own code all that its package holds."""
         if self.spec in SHIPPED:
-            path = shipped_weights(self.spec)
-        elif not self.is_file:
-            path = _find_module(self.spec.partition(":")[0])
-        is_package = path is not None and path.name == "__init__.py"
-        content = "" if path is None else tree_identity(path.parent) if is_package else file_digest(path)
+            return shipped_weights(self.spec)
+        return Path(self.spec) if self.is_file else find_code(re.split("[.:]", self.spec)[0])
+
+    def identity(self) -> Hashable:
+        """Content of the model file or module; of a package names, sizes and times of its files."""
+        path = self.basis()
+        content = "" if path is None else tree_identity(path) if path.is_dir() else file_digest(path)
         return ("model", "" if self.is_file else self.spec, content, self.device, self.steps)
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """What the converter makes of the source and the photo of the condition."""
         scene = {RIGHT: clip.scene, NONE: None, WRONG: clip.wrong_scene}[condition]
         if scene is None and condition != NONE:
-            reason = "the clip has no photo" if clip.scene is None else "the data set shows no other room"
+            reason = (
+                "the clip has no photo" if clip.scene is None else "no other room was found in the data set"
+            )
             raise NotMeasurable(reason)
         is_ours = self.spec in SHIPPED or self.is_file
         options = {"steps": self.steps} if is_ours and self.steps is not None else {}
@@ -258,9 +265,13 @@ class Processed:
         there = tuple(c for c in CONDITIONS if (Path(self.folder) / c.replace(" ", "-")).is_dir())
         return there or ("",)
 
+    def basis(self) -> Path:
+        """The folder."""
+        return Path(self.folder)
+
     def identity(self) -> Hashable:
         """Names, sizes and times of its files."""
-        return ("processed", tree_identity(Path(self.folder)))
+        return ("processed", tree_identity(self.basis()))
 
     def estimate(self, clip: Clip, condition: str) -> Waveform:
         """The file of the clip, as mono at the clip's rate; an end that differs by up to 50 ms is cut or zero."""
@@ -313,14 +324,15 @@ def choose_room(examples: Sequence[Example]) -> tuple[float, float]:
     """The constant room that is nearest to a development set: median T20 (s) and median DRR (dB).
 
     Medians have the least mean absolute error. Responses that the set does not hold are fitted; the first 200 examples
-    are looked at. Raises DataError where none can be measured.
+    are looked at, but damaged ones. Raises DataError where none can be measured.
     """
     times, ratios = list[float](), list[float]()
     for index in range(min(len(examples), _MAX_EXAMPLES)):
         try:
-            rir, rate = _response(examples[index]), examples[index].sample_rate
+            example = examples[index]
+            rir, rate = _response(example), example.sample_rate
             time, ratio = decay_time(rir, rate), drr_db(rir, rate)
-        except NotMeasurable:
+        except MvsdError:
             continue
         times.append(time)
         ratios.append(ratio)
@@ -329,51 +341,6 @@ def choose_room(examples: Sequence[Example]) -> tuple[float, float]:
             "no response of the development set can be measured; give --constant RT60 DRR instead"
         )
     return float(np.median(times)), float(np.median(ratios))
-
-
-@lru_cache(maxsize=16)
-def open_converter(spec: str, device: str) -> AudioConverter:
-    """The converter of a `Model`, kept until `cache_clear`. Raises ModelFileError, and UnusableError for user code."""
-    if spec in SHIPPED or Path(spec).is_file():
-        from mvsd.converter import load
-
-        return load(spec, device)
-    module_name, _, path = spec.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # where `python -m` would look
-    try:
-        is_known = module_name in sys.modules
-        found: Any = importlib.import_module(module_name)
-        if is_known and found.__spec__ is not None:
-            found = importlib.reload(found)  # what its file says now, which `Model.identity` is the digest of
-        for part in path.split("."):
-            found = getattr(found, part)
-        converter = found() if isinstance(found, type) else found
-    except Exception as error:
-        raise UnusableError(f"{spec} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not callable(getattr(converter, "convert", None)):
-        raise UnusableError(f"{spec} has no method convert(waveform, sample_rate, scene, *, seed)")
-    usable: AudioConverter = converter
-    return usable
-
-
-class UnusableError(MvsdError):
-    """A system that no clip can be given to."""
-
-
-class PassingError(MvsdError):
-    """The user's own code lacked memory or a file, which may be there the next time."""
-
-
-def _find_module(name: str) -> Path | None:
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    finally:
-        sys.path.pop(0)
-    return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
 def _true_response(clip: Clip) -> Waveform:

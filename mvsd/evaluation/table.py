@@ -146,7 +146,7 @@ class Grid:
 
 
 class Table:
-    """Means of the records of one task, as text, markdown, LaTeX, HTML, CSV or JSON.
+    """Means of the records of one task: `rows` of numbers, `grid` as they are shown.
 
     Rows come in the order in which system and condition first appear, columns in the order of `metrics`, then those
     of `corpus`: metrics of all clips together, with their cells by system and condition.
@@ -175,8 +175,6 @@ class Table:
             ["system", "scene", *(heading(name, metric) for name, metric in columns.items())],
             [[row.system, row.condition, *map(str, row.cells.values())] for row in self.rows],
         )
-        self.text, self.markdown = self.grid.text, self.grid.markdown
-        self.latex, self.html = self.grid.latex, self.grid.html
 
     def csv(self) -> str:
         """A line per row and metric, with full precision."""
@@ -189,10 +187,6 @@ class Table:
                 numbers = [cell.mean, *interval, cell.num_measured, cell.num_failures]
                 writer.writerow([row.system, row.condition, name, *numbers])
         return output.getvalue()
-
-    def json(self) -> str:
-        """All rows with full precision."""
-        return json.dumps([asdict(row) for row in self.rows], indent=2) + "\n"
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,18 @@ METRIC = Metric(equal_error_rate, "%", False, inputs=())
 
 @dataclass(frozen=True)
 class Voices:
-    """The trials, and for each row (system, condition) the cell of the table."""
+    """The trials, and for each row (system, condition) the cell of the table; `failures` say why it has no mean."""
 
     trials: Sequence[Trial]
     cells: Mapping[tuple[str, str], Cell]
+    failures: Mapping[tuple[str, str], str]
 
 
 def compare_voices(records: Sequence[Record], enrolled_system: str, seed: int = 0) -> Voices:
     """Every row's estimates against the dry targets, which are the estimates of `enrolled_system`.
 
     The trials are drawn by the seed from the clips whose speaker and target are known. A row in which they cannot be
-    scored has no mean.
+    scored has no mean, and a reason.
     """
     speakers = {record.clip: record.speaker for record in records if record.speaker}
     rows = dict[tuple[str, str], dict[str, np.ndarray]]()
@@ -39,17 +40,19 @@ def compare_voices(records: Sequence[Record], enrolled_system: str, seed: int = 
             found[record.clip] = np.array(record.embedding, np.float32)
     enrolled = next((found for row, found in rows.items() if row[0] == enrolled_system), {})
     utterances = {record.clip: record.utterance for record in records if record.utterance}
+    spoken = {clip: speakers[clip] for clip in enrolled if clip in speakers}
+    no_trials, trials = "", list[Trial]()
     try:
-        spoken = {clip: speakers[clip] for clip in enrolled if clip in speakers}
         trials = make_trials(spoken, seed=seed, utterances=utterances)
-    except NotMeasurable:
-        trials = []
-    cells = {}
+    except NotMeasurable as error:
+        no_trials = str(error)
+    cells, failures = dict[tuple[str, str], Cell](), dict[tuple[str, str], str]()
     for row, tested in rows.items():
         num_failures = clips[row] - len(tested)
         try:
             rate = speaker_error_rate(trials, enrolled, tested)
             cells[row] = Cell(rate.percent, rate.interval, len(tested), num_failures)
-        except NotMeasurable:
+        except NotMeasurable as error:
             cells[row] = Cell(None, None, 0, clips[row])
-    return Voices(trials, cells)
+            failures[row] = no_trials or str(error)
+    return Voices(trials, cells, failures)

@@ -39,6 +39,7 @@ _WHERE: dict[Task, str] = {
 }
 _MAX_VALUES = 2**28  # samples of all channels: 1 GiB on the disk while it is converted
 _MAX_CHANNELS = 16  # what links them holds all of a window at once
+_HEARD_DB = 0.05
 _LAST_FRAME_SECONDS = 2.0  # by which a container may be longer than its sound
 _NO_ROOM = "no room to go to; take or choose a photo of one, or pick a sample room"
 
@@ -128,7 +129,7 @@ class Settings:
             options = {"--scene": _name(self.room), "--model": models.reverberator_file}
         else:
             options = {"--scene": _name(self.old_room), "--model": models.dereverberator_file}
-        options["--out"] = output.name
+        options["--out"] = _name(output)
         if self.task == "dereverb":
             options["--keep-early"] = self.keep_early_ms or None
         else:
@@ -136,7 +137,7 @@ class Settings:
         options["--strength"] = None if self.strength == 1 else self.strength
         options["--level"] = None if self.level == "keep" else self.level
         options |= {"--seed": self.seed, "--steps": self.steps}
-        words = ["mvsd", self.task, self.source.name]
+        words = ["mvsd", self.task, str(_name(self.source))]
         for name, value in options.items():
             if value is not None:
                 words += [name, f"{value:g}" if isinstance(value, float) else str(value)]
@@ -164,11 +165,15 @@ class Conversion:
         line = f"{self.report.seconds:.1f} s, {_format(self.report.sample_rate, self.report.channels)}"
         if self.settings.level != "keep":
             line += f", a gain of {self.report.gain_db:+.1f} dB for the level ({self.settings.level})"
-        elif self.report.gain_db < -0.05:
+            if self.report.short_db > _HEARD_DB:
+                line += f", which stays {self.report.short_db:.1f} dB below it so as not to clip"
+        elif self.report.gain_db < -_HEARD_DB:
             line += f", lowered by {-self.report.gain_db:.1f} dB so as not to clip"
         if isinstance(self.report, VideoReport) and self.report.changes:
             times = ", ".join(f"{time:.1f}" for time in self.report.changes)
             line += f", the scene changes at {times} s"
+        if isinstance(self.report, VideoReport) and self.report.dropped:
+            line += f", left out is what {self.output.suffix} cannot hold: {', '.join(self.report.dropped)}"
         return line
 
 
@@ -260,4 +265,7 @@ def _format(sample_rate: int, channels: int) -> str:
 
 
 def _name(path: Path | None) -> str | None:
-    return None if path is None else path.name
+    """Without its folder, as an argument that is not taken for an option."""
+    if path is None:
+        return None
+    return f"./{path.name}" if path.name.startswith("-") else path.name

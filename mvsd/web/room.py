@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mvsd.audio import load_audio
 from mvsd.blockwise import CORE_RATE
@@ -16,8 +19,9 @@ from mvsd.figures import save_figure
 from mvsd.inspection import inspect_photo, inspect_recording, inspect_response, loudest_channel
 from mvsd.report import DEFINITIONS, SPREADS, Quantity, Report
 from mvsd.report_figure import draw_decays
-from mvsd.web.jobs import Conversion, Models, Progress
+from mvsd.web.jobs import Conversion, Models, Progress, Settings
 from mvsd.web.listening import Listening
+from mvsd.web.visitors import Stopped
 
 NUM_DRAWS = 8  # of the photo's response; `mvsd inspect` draws more
 
@@ -34,7 +38,10 @@ Rooms = Mapping[str, Report | str]
 def inspect_rooms(
     conversion: Conversion, listening: Listening, models: Models, progress: Progress | None = None
 ) -> Rooms:
-    """Listen to the recording; then to what came out of a room, or look at the photo and the response of one."""
+    """Listen to the recording; then to what came out of a room, or look at the photo and the response of one.
+
+    Raises what `progress` raises.
+    """
     settings = conversion.settings
     before, after = listening.sounds
     rooms: dict[str, Report | str] = {"Before, heard": _heard(before)}
@@ -42,20 +49,8 @@ def inspect_rooms(
         rooms["After, heard"] = _heard(after)
     if conversion.rir is None:
         return rooms
-    try:
-        scene = settings.scene()
-        assert scene is not None  # what a response is drawn from
-        rooms["Photo, expected"] = inspect_photo(
-            scene,
-            models.reverberator,
-            draws=NUM_DRAWS,
-            seed=settings.seed,
-            steps=settings.steps,
-            progress=progress,
-        )
-        rooms["Applied, measured"] = inspect_response(conversion.rir, CORE_RATE)
-    except MvsdError as error:
-        rooms["Photo, expected"] = str(error)
+    rooms["Photo, expected"] = _seen(settings, models, progress)
+    rooms["Applied, measured"] = _measured(conversion.rir)
     return rooms
 
 
@@ -115,6 +110,25 @@ def rooms_json(rooms: Rooms) -> str:
         for name, report in rooms.items()
     }
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
+
+
+def _seen(settings: Settings, models: Models, progress: Progress | None) -> Report | str:
+    options: dict[str, Any] = {"draws": NUM_DRAWS, "seed": settings.seed, "steps": settings.steps}
+    try:
+        scene = settings.scene()
+        assert scene is not None  # what a response is drawn from
+        return inspect_photo(scene, models.reverberator, progress=progress, **options)
+    except Stopped:  # nobody looks at the report any more
+        raise
+    except MvsdError as error:
+        return str(error)
+
+
+def _measured(rir: NDArray[np.float32]) -> Report | str:
+    try:
+        return inspect_response(rir, CORE_RATE)
+    except MvsdError as error:
+        return str(error)
 
 
 def _heard(path: Path) -> Report | str:

@@ -58,14 +58,14 @@ class Visitors:
             self._jobs[session] = job
         try:
             yield job
-            if job.stopped.is_set():
-                raise Stopped(_STOPPED)
+            with self._lock:
+                if job.stopped.is_set():
+                    raise Stopped(_STOPPED)
+                old = self._results.get(session)
+                self._results[session] = folder
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        with self._lock:
-            old = self._results.get(session)
-            self._results[session] = folder
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -86,5 +86,6 @@ class Visitors:
 
     def plain(self, error: Exception) -> str:
         """The error in one line, without the folders of this server."""
-        message = re.sub(rf"{re.escape(str(self.root))}/(?:[^/\s:]+/)*", "", str(error))
+        root = r"[/\\]".join(map(re.escape, re.split(r"[/\\]", str(self.root))))
+        message = re.sub(rf"{root}[/\\](?:[^/\\\s:]+[/\\])*", "", str(error))
         return " ".join(message.split())

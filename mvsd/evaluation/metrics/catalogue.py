@@ -26,7 +26,7 @@ Task = Literal["reverberation", "dereverberation"]
 
 _LIBRARIES = (
     *("mvsd", "numpy", "scipy", "torch", "pesq", "pystoi", "speechmos", "onnxruntime"),
-    *("pocketsphinx", "transformers", "resemblyzer", "speechbrain"),
+    *("pocketsphinx", "transformers", "resemblyzer", "speechbrain", "nara-wpe"),
 )
 _PAIR, _ALL_CLIPS = ("estimate", "target"), ("source", "estimate", "target")
 
@@ -204,7 +204,7 @@ def bootstrap_interval(
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every library that a metric rests on and that is installed, by name."""
+    """Versions of Python and of every library that a figure rests on and that is installed, by name."""
     installed = {"python": platform.python_version()}
     for library in _LIBRARIES:
         try:
