@@ -28,6 +28,7 @@ _TAGS = {
     b"IGNR": "genre",
     b"ITRK": "tracknumber",
 }
+_BEXT_VERSION_AT, _UNKNOWN_LOUDNESS = 346, b"\xff\x7f"
 _DAMAGED = "\N{REPLACEMENT CHARACTER}"
 _MOST_BYTES = 2**24  # of all chunks, whatever a header claims
 _EXTENSIBLE, _SPEAKERS_AT = 0xFFFE, 20  # kind of "fmt " that has a mask, and where
@@ -62,7 +63,8 @@ def read_notes(path: Path, tags: Mapping[str, str]) -> Notes:
             if size + sum(len(content) for _, content in found) > _MOST_BYTES:
                 continue
             if name in _KEPT or kind == _LABELS:
-                found.append((name, file.read(size)))
+                content = file.read(size)
+                found.append((name, _without_loudness(content) if name == b"bext" else content))
             elif kind == _TEXTS:
                 texts |= _read_texts(file.read(size)[4:])
     legible = {name: texts.get(name, text) if _DAMAGED in text else text for name, text in tags.items()}
@@ -106,6 +108,15 @@ def _read_texts(content: bytes) -> dict[str, str]:
             if name in _TAGS:
                 texts[_TAGS[name]] = text.decode("cp1252", "ignore")
     return texts
+
+
+def _without_loudness(content: bytes) -> bytes:
+    """A bext chunk without the loudness and the identity of a sound that is no more (EBU Tech 3285, version 2)."""
+    version = int.from_bytes(content[_BEXT_VERSION_AT : _BEXT_VERSION_AT + 2], "little")
+    start, loudness, end = _BEXT_VERSION_AT + 2, _BEXT_VERSION_AT + 66, _BEXT_VERSION_AT + 76
+    if version < 2 or len(content) < end:
+        return content
+    return content[:start] + bytes(loudness - start) + _UNKNOWN_LOUDNESS * 5 + content[end:]
 
 
 def _read_speakers(file: BinaryIO, size: int) -> int:

@@ -29,14 +29,14 @@ from mvsd.container import (
     require_usable,
     timescale,
 )
-from mvsd.errors import OutputExistsError, VideoFileError
+from mvsd.errors import VideoFileError
 from mvsd.files import ConversionReport, Metered, convert_file, level_gain_db
 from mvsd.level import Level, level_meter
 from mvsd.scene import Scene
 from mvsd.scene_track import SceneTrack, Shot
 from mvsd.shots import find_shots
 from mvsd.soundtrack import Encoder, Soundtrack, codec_for, open_sound
-from mvsd.whole_file import whole_file
+from mvsd.whole_file import require_free, whole_file
 
 Progress = Callable[[float, float | None], None]
 Around = Callable[[BlockConverter], BlockConverter]
@@ -142,9 +142,8 @@ def convert_video(
             raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
         wanted_db = level_gain_db(source, level, before, after)
         gain = min(10 ** (wanted_db / 20), 1 / max(spool.peak, 1e-9))
-        with whole_file(output, VideoFileError) as temporary:
+        with whole_file(output, VideoFileError, force=force) as temporary:
             _write(source, temporary, format_of(output), sound, spool, gain)
-            _require_free(output, force)
     seconds, gain_db = spool.num_samples / rate, 20 * math.log10(gain)
     changes = [time for time in changes if time < seconds]
     short_db = wanted_db - gain_db
@@ -161,7 +160,7 @@ def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]
 
     output_format = format_of(output)
     require_usable(source, output)
-    _require_free(output, force)
+    require_free(output, force, VideoFileError)
     if not output.parent.is_dir():
         raise VideoFileError(f"{output}: there is no folder {output.parent}; create it first")
     open_sound(source)  # which finds a sound file that is cut short, as a video's demuxer does not
@@ -178,13 +177,6 @@ def check_video(source: Path, output: Path, *, force: bool = False) -> list[str]
             ) from error
     with open_input(source) as container:
         return keepable(container, output_format, with_pictures=is_video(output))[1]
-
-
-def _require_free(output: Path, force: bool) -> None:
-    if output.is_dir():
-        raise VideoFileError(f"{output}: a folder; give the name of the video to write")
-    if not force and output.exists():
-        raise OutputExistsError(f"{output}: exists already; choose another name or use --force to replace it")
 
 
 def _write(

@@ -169,3 +169,18 @@ def test_the_samples_of_a_stream_are_not_searched(tmp_path: Path, monkeypatch: p
     with (tmp_path / "a.wav").open("rb") as file:
         assert [name for name, _ in _chunks(file)] == [b"fmt "]
     assert AudioReader(tmp_path / "a.wav").num_samples == 9999
+
+
+def test_what_a_recorder_measured_of_the_sound_is_not_said_of_another(tmp_path: Path) -> None:
+    """Version 2 of bext has an identity and five loudness figures; the timecode before them stays."""
+    facts = struct.pack("<H64s5h", 2, b"\1" * 64, -2300, 500, -100, -2000, -2100) + bytes(180) + b"coded"
+    noted = TIMECODE[:346] + facts
+    for content, expected in (
+        (noted, TIMECODE[:346] + struct.pack("<H64s5h", 2, b"", *[0x7FFF] * 5) + bytes(180) + b"coded"),
+        (TIMECODE, TIMECODE),
+        (noted[:400], noted[:400]),
+    ):
+        path = tmp_path / "in.wav"
+        soundfile.write(path, np.zeros(99), RATE)
+        append_chunks(path, ((b"bext", content),))
+        assert chunks_of(path) == ((b"bext", expected),)

@@ -8,7 +8,10 @@ from voices import RATE, in_room, room
 
 import mvsd
 from mvsd.acoustics import decay_time, drr_db
+from mvsd.amount import response_of
+from mvsd.blind import BlindEstimator
 from mvsd.example import SAMPLES
+from mvsd.responses import heard_room
 
 
 def test_the_dereverberator_takes_a_room_away() -> None:
@@ -18,6 +21,27 @@ def test_the_dereverberator_takes_a_room_away() -> None:
     out = mvsd.load("dereverberator", num_shifts=1).convert(wet, RATE)
     before, after = (pystoi.stoi(dry, sound, RATE, extended=True) for sound in (wet, out))
     assert after > before + 0.1
+
+
+def test_the_dereverberator_leaves_a_dry_voice_as_it_is() -> None:
+    dry = mvsd.load_audio(SAMPLES / "voice.flac")[0][0][: 4 * RATE]
+    out = mvsd.load("dereverberator", num_shifts=1).convert(dry, RATE)
+    changed_db = 10 * np.log10(np.square(out - dry).sum() / np.square(dry).sum())
+    assert changed_db < -12
+    size = 2 * len(dry)
+    correlation = np.fft.irfft(np.fft.rfft(out, size) * np.fft.rfft(dry, size).conj())
+    assert correlation.argmax() == 0  # not a sample late
+
+
+def test_the_room_of_a_recording_is_heard_and_drawn() -> None:
+    dry = mvsd.load_audio(SAMPLES / "voice.flac")[0][0]
+    drawn = []
+    for rt60, drr in ((0.3, 5.0), (0.9, -3.0)):
+        heard = BlindEstimator.load().estimate(in_room(dry, room(rt60, drr)), RATE)
+        rir = response_of(heard_room(mvsd.load("reverberator"), heard)).response()
+        assert decay_time(rir, RATE) == pytest.approx(rt60, rel=0.35)
+        drawn.append(drr_db(rir, RATE))
+    assert drawn[0] > drawn[1] + 3
 
 
 def test_the_reverberator_tells_a_studio_from_a_bathroom() -> None:

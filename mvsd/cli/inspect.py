@@ -21,7 +21,8 @@ from mvsd.cli.options import (
     progress_bar,
     tell_depth,
 )
-from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, PhotoError, VideoFileError
+from mvsd.errors import AudioFileError, MvsdError, PhotoError, VideoFileError
+from mvsd.whole_file import require_free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,8 +128,7 @@ def _outputs(
     for path in filter(None, (json_file, figure)):
         if path.resolve() == file.resolve():
             raise typer.BadParameter(f"{path} is the file that is to be inspected")
-        if path.exists() and not force:
-            raise OutputExistsError(f"{path} exists; choose another name or use --force to replace it")
+        require_free(path, force)
         if out is None and not path.parent.is_dir():
             raise MvsdError(f"{path}: there is no folder {path.parent}; make it, or choose another")
     return _Outputs(json_file, figure)

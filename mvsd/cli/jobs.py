@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mvsd.video import VideoReport
 
 # Of the options, what an output does not depend on.
-_WITHOUT_INFLUENCE = ("check", "device")
+_WITHOUT_INFLUENCE = ("check",)
 _HEARD_DB = 0.05
 _CUT_DB = -50.0
 

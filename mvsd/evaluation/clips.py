@@ -85,7 +85,7 @@ def make_clip(examples: Sequence[Example], index: int, task: Task, seed: int = 0
         rir=example.rir,
         scene=example.scene,
         wrong_scene=_wrong_scene(examples, index, example),
-        seed=seed + index,
+        seed=(seed + index) % 2**32,
         level=level_of(example),
         metadata=dict(example.metadata),
     )

@@ -77,7 +77,10 @@ def _import(name: str) -> Any:
     """A module as its package's files are now, of which the fingerprint of a system is made."""
     package = name.partition(".")[0]
     known = sys.modules.get(package)
-    is_to_stay = package == "mvsd" or (known is not None and known.__spec__ is None)  # runs, or has no file
+    code = find_code(package)
+    # What runs, has no file, or is installed does not change meanwhile, and numpy cannot be imported twice.
+    is_to_stay = package == "mvsd" or code is None or "site-packages" in code.parts
+    is_to_stay = is_to_stay or (known is not None and known.__spec__ is None)
     if package not in _imported and not is_to_stay:
         for other in [other for other in sys.modules if other.partition(".")[0] == package]:
             del sys.modules[other]
