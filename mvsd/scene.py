@@ -145,7 +145,7 @@ def _cylinder_rows(height: int, width: int) -> NDArray[np.float64]:
     """
     num_rows = max(1, round(width / 3))
     heights = 2 * np.pi / width * (num_rows / 2 - 0.5 - np.arange(num_rows))
-    return np.clip((0.5 - np.arctan(heights) / np.pi) * height - 0.5, 0, height - 1 - 1e-6)
+    return np.asarray(np.clip((0.5 - np.arctan(heights) / np.pi) * height - 0.5, 0, height - 1 - 1e-6))
 
 
 def _load_image(path: Path) -> NDArray[np.uint8]:

@@ -98,7 +98,7 @@ def reverb(
     require_usable(source, out, save_response, force)
     room = _open(scene, depth)
     drawn = _room(known, model, device, low_gain, depth)
-    amounts = {"rt60": rt60, "drr": drr}
+    amounts: dict[str, Any] = {"rt60": rt60, "drr": drr}
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, strength=strength, **amounts)
     rate, response = 0, None
     if save_response is not None:
@@ -202,7 +202,7 @@ def transfer(
     old, new = _open(source_scene), _open(target_scene)
     drawn = _room(known, reverberator, device, low_gain)
     dry_voice = _load("dereverberator", dereverberator, device, num_shifts=shifts)
-    amounts = {"rt60": rt60, "drr": drr}
+    amounts: dict[str, Any] = {"rt60": rt60, "drr": drr}
     gains = {"wet_db": wet, "dry_db": dry, "strength": strength}
     converter = relocation(dry_voice, drawn, old, **gains, **amounts)
     how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
@@ -259,7 +259,7 @@ def response(
     room = _open(photo, depth) if heard is None else None
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
     tell_depth(depth, drawn)
-    amounts = {"rt60": rt60, "drr": drr}
+    amounts: dict[str, Any] = {"rt60": rt60, "drr": drr}
     shaped = reverberation(drawn, **amounts) if heard is None else heard_room(drawn, heard, **amounts)
     converter = reverberation(shaped, wet_db=wet, dry_db=dry)
     for own_seed, path in enumerate(paths, seed):
