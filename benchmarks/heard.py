@@ -3,7 +3,8 @@
     python benchmarks/heard.py --rooms data/rooms/validation-homes --speech DIR --num-rooms 48 --seconds 5
 
 In each room a test voice is recorded. `mvsd.responses.heard_room` makes a response of what the blind estimator hears
-in that recording, with the room's photo and without; the other rows are the reverberator shown the photo, and none.
+in that recording, with the photo (of which T20 is heard and the rest seen) and without; the other rows have the photo
+alone, and nothing.
 Against the room's own response: error of T20 (percent, median and mean), of the direct-to-reverberant ratio (dB, mean
 and signed mean), and the STFT distance of another voice in either room.
 """
@@ -54,7 +55,9 @@ def main() -> None:
                 "no photo": reverberator,
                 "photo": reverberator,
                 f"{seconds:g} s of a recording": response_of(heard_room(reverberator, heard)),
-                f"{seconds:g} s of a recording, photo": response_of(heard_room(reverberator, heard)),
+                f"T20 of {seconds:g} s of a recording, photo": response_of(
+                    heard_room(reverberator, heard, seen=True)
+                ),
             }
             for name, way in ways.items():
                 scene = recorded.scene if name.endswith("photo") and not name.startswith("no") else None

@@ -150,21 +150,22 @@ def heard_room(
     reverberator: BlockConverter,
     heard: BlindEstimate,
     *,
+    seen: bool = False,
     rt60: float | None = None,
     drr: float | None = None,
 ) -> BlockConverter:
     """The room that a recording of speech tells of (`mvsd.blind`), for other recordings to be put into.
 
-    What `reverberator` draws, without a photo or on one, with the reverberation time (seconds) and the
-    direct-to-reverberant ratio (dB) that were heard, where none are given. Raises MvsdError as `reverberation` does.
+    What `reverberator` draws, with the reverberation time (seconds) and the direct-to-reverberant ratio (dB) that were
+    heard, where none are given. Where it is going to see a photo of the room (`seen`), the ratio is left to that, which
+    tells it better (benchmarks/heard.py). Raises MvsdError as `reverberation` does.
     """
-    shortest, longest = RT60_RANGE
-    driest, wettest = reversed(DRR_RANGE_DB)
-    return reverberation(
-        reverberator,
-        rt60=min(max(heard.rt60, shortest), longest) if rt60 is None else rt60,
-        drr=min(max(heard.drr_db, wettest), driest) if drr is None else drr,
-    )
+    (shortest, longest), (wettest, driest) = RT60_RANGE, DRR_RANGE_DB
+    if rt60 is None:
+        rt60 = min(max(heard.rt60, shortest), longest)
+    if drr is None and not seen:
+        drr = min(max(heard.drr_db, wettest), driest)
+    return reverberation(reverberator, rt60=rt60, drr=drr)
 
 
 def _at_rate(rir: NDArray[np.floating], sample_rate: int, new_rate: int) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from known_rooms import room
 from PIL import Image
 
 from mvsd.acoustics import convolve
+from mvsd.amount import Rt60
 from mvsd.blind import BlindEstimate
 from mvsd.files import ConversionReport
 from mvsd.responses import KnownRoom
@@ -127,6 +128,20 @@ def test_the_room_of_a_recording_is_written_and_another_voice_put_into_it(
     assert re.search(r"heard.wav: seed 0, T20 0\.(49|50|51) s, T30 .*, DRR 3\.0 dB", result.stdout)
     command = ["reverb", given / "mono.wav", "--response", given / "heard.wav", "-o", given / "out.wav"]
     assert run_here(*command).returncode == 0
+    result = run_here(
+        "response",
+        given / "room.jpg",
+        "--heard",
+        given / "mono.wav",
+        "-o",
+        given / "both.wav",
+        "--rate",
+        RATE,
+    )
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(
+        soundfile.read(given / "both.wav")[0], Rt60(KnownRoom(room(0.3), RATE), 0.5).response(), atol=1e-6
+    )
     depth = ["response", given / "mono.wav", "-o", given / "x.wav", "--depth", given / "depth.npy"]
     fails(given, *depth, run=run_here, status=2, says="--depth belongs to a photo, and .* is a recording")
 

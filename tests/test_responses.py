@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,13 +243,24 @@ def test_a_response_without_a_direct_sound_is_not_measurable() -> None:
 
 @pytest.mark.parametrize(
     ("heard", "given", "expected"),
-    [((0.6, 2.0), {}, (0.6, 2.0)), ((0.6, 2.0), {"drr": -4.0}, (0.6, -4.0)), ((0.01, 99.0), {}, (0.1, 40.0))],
+    [
+        ((0.6, 2.0), {}, (0.6, 2.0)),
+        ((0.6, 2.0), {"drr": -4.0}, (0.6, -4.0)),
+        ((0.6, 2.0), {"rt60": 0.3, "seen": True, "drr": 1.0}, (0.3, 1.0)),
+        ((0.01, 99.0), {}, (0.1, 40.0)),
+    ],
 )
 def test_a_room_that_was_heard_has_what_was_heard(
-    heard: tuple[float, float], given: dict[str, float], expected: tuple[float, float]
+    heard: tuple[float, float], given: dict[str, Any], expected: tuple[float, float]
 ) -> None:
     estimate = BlindEstimate(heard[0], 0.1, {}, {}, heard[1], 1.0, 0.0, 1.0)
     rir = response_of(heard_room(KnownRoom(decaying(0.4), RATE), estimate, **given)).response()
     assert drr_db(rir, RATE) == pytest.approx(expected[1], abs=0.01)
     if expected[1] < 10:  # else the direct sound is nearly all there is
         assert decay_time(rir, RATE) == pytest.approx(expected[0], rel=0.05)
+
+
+def test_of_a_room_that_is_seen_too_only_the_time_is_taken_from_what_was_heard() -> None:
+    drawn, estimate = KnownRoom(decaying(0.4), RATE), BlindEstimate(0.6, 0.1, {}, {}, 20.0, 1.0, 0.0, 1.0)
+    both = response_of(heard_room(drawn, estimate, seen=True)).response()
+    np.testing.assert_array_equal(both, Rt60(drawn, 0.6).response())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from mvsd.cli.options import (
     Drr,
     Dry,
     Force,
+    Heard,
     Jobs,
     Keep,
     KeepEarly,
@@ -217,6 +218,7 @@ def response(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="IR.wav", help="Sound file to write.")],
     depth: Depth = None,
+    heard: Heard = None,
     rate: Annotated[int, typer.Option(min=8000, max=384_000, help="Samples per second.")] = 48_000,
     seconds: Annotated[
         float | None, typer.Option(min=0.02, max=60, help="Length; by default that of the decay.")
@@ -245,23 +247,20 @@ def response(
     from mvsd.figures import require_writable, response_figure
     from mvsd.responses import describe_response, heard_room, room_response, write_response
 
-    paths = (
-        [out]
-        if count == 1
-        else [out.parent / f"{out.stem}-{index}{out.suffix}" for index in range(1, count + 1)]
-    )
+    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(1, count + 1)]
     for path in paths:
         AudioWriter(path, rate, 1, subtype=bits.subtype, force=force)
     if figure is not None:
         require_writable(figure, force=force)
     written: dict[str, np.ndarray] = {}
-    heard = _listen(photo, depth)
-    room = _open(photo, depth) if heard is None else None
+    recording = _recording(photo, {"--depth": depth, "--heard": heard}) or heard
+    room = None if recording == photo else _open(photo, depth)
     drawn = _load("reverberator", model, device, low_gain_db=low_gain)
     tell_depth(depth, drawn)
-    amounts: dict[str, Any] = {"rt60": rt60, "drr": drr}
-    shaped = reverberation(drawn, **amounts) if heard is None else heard_room(drawn, heard, **amounts)
-    converter = reverberation(shaped, wet_db=wet, dry_db=dry)
+    shape: Callable[..., BlockConverter] = reverberation
+    if recording is not None:
+        shape = partial(heard_room, heard=_listen(recording), seen=room is not None)
+    converter = reverberation(shape(drawn, rt60=rt60, drr=drr), wet_db=wet, dry_db=dry)
     for own_seed, path in enumerate(paths, seed):
         rir = room_response(converter, room, rate, seconds=seconds, seed=own_seed, steps=steps)
         gain_db = write_response(path, rir, rate, subtype=bits.subtype, force=force)
@@ -316,25 +315,28 @@ def _room(
     return load_room(known)
 
 
-def _listen(path: Path, depth: Path | None) -> BlindEstimate | None:
-    """What a recording tells of its room, said as well; None for a photo."""
+def _recording(path: Path, options: Mapping[str, object]) -> Path | None:
+    """The path if it is a recording; raise for options that belong to a photo then."""
     from mvsd.recordings import RECORDINGS
 
     if path.suffix.lower() not in RECORDINGS:
         return None
-    if depth is not None:
-        raise typer.BadParameter(f"--depth belongs to a photo, and {path} is a recording")
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} belongs to a photo, and {path} is a recording")
+    return path
+
+
+def _listen(path: Path) -> BlindEstimate:
+    """What a recording tells of its room, said as well."""
     from mvsd.audio import load_audio
     from mvsd.blind import BlindEstimator
     from mvsd.inspection import loudest_channel
 
     waveform, rate = load_audio(path)
     heard = BlindEstimator.load().estimate(loudest_channel([waveform]), rate)
-    time, ratio = (
-        f"T20 {heard.rt60:.2f} s +- {heard.rt60_std:.2f}",
-        f"DRR {heard.drr_db:.1f} dB +- {heard.drr_db_std:.1f}",
-    )
-    typer.echo(f"{path}: {time}, {ratio} are heard", err=True)
+    time = f"T20 {heard.rt60:.2f} s +- {heard.rt60_std:.2f}"
+    typer.echo(f"{path}: {time}, DRR {heard.drr_db:.1f} dB +- {heard.drr_db_std:.1f} are heard", err=True)
     return heard
 
 

@@ -150,6 +150,12 @@ StepsIn = Annotated[
     int | None, typer.Option(min=1, help="Sampling steps into the new room; by default the model's.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Warn if words or voice changed; needs the extra asr.")]
+Heard = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RECORDING", help="A recording of a voice in the room on the photo, from which T20 is taken."
+    ),
+]
 SampleBits = Annotated[
     Bits | None, typer.Option("--bits", help="Sample format of a sound file; by default that of IN.")
 ]
