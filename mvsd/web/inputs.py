@@ -126,7 +126,8 @@ def _voice(limits: Limits, visitors: Visitors) -> tuple[Any, Any]:
                 sources=["upload"], label="A video with a voice", buttons=[], height=200, elem_id="video"
             )
             gr.HTML(
-                note_html("Without a photo, the rooms are those that the video shows."), elem_id="video-note"
+                note_html("Into a room without a photo, it gets the rooms that it shows."),
+                elem_id="video-note",
             )
     nothing = note_html(f"Up to {limits.megabytes} MB and {limits.seconds:g} s")
     note = gr.HTML(nothing, elem_id="source-note")
