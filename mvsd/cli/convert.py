@@ -247,7 +247,8 @@ def response(
     from mvsd.figures import require_writable, response_figure
     from mvsd.responses import describe_response, heard_room, room_response, write_response
 
-    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(1, count + 1)]
+    draws = range(1, count + 1)
+    paths = [out] if count == 1 else [out.parent / f"{out.stem}-{draw}{out.suffix}" for draw in draws]
     for path in paths:
         AudioWriter(path, rate, 1, subtype=bits.subtype, force=force)
     if figure is not None:
