@@ -29,6 +29,11 @@ def given(files: Path) -> Path:
     return files
 
 
+def into_its_room(given: Path, *options: object) -> list[object]:
+    """The command that puts `mono.wav` into the room of `ir.wav`, as `out.wav`."""
+    return ["reverb", given / "mono.wav", "--response", given / "ir.wav", "-o", given / "out.wav", *options]
+
+
 def test_a_response_is_a_room(given: Path) -> None:
     command = ["reverb", given / "mono.wav", "--response", given / "ir.wav", "--bits", "float"]
     for number, options in enumerate(([], ["--wet", -6, "--dry", -6])):
@@ -44,8 +49,7 @@ def test_a_response_is_a_room(given: Path) -> None:
 
 
 def test_its_reverberation_time_is_bent(given: Path) -> None:
-    command = ["reverb", given / "mono.wav", "--response", given / "ir.wav", "-o", given / "out.wav"]
-    result = run_here(*command, "--rt60", 0.3)
+    result = run_here(*into_its_room(given, "--rt60", 0.3))
     assert result.returncode == 0, result.stderr
     assert re.search(r"room: T20 0\.(29|3\d) s.*; as drawn: T20 0\.(09|1\d) s", result.stderr)
 
@@ -88,16 +92,7 @@ def test_a_folder_goes_into_the_room_of_a_response(given: Path) -> None:
 def test_what_belongs_to_a_photo_is_refused_beside_a_response(
     given: Path, options: list[object], says: str
 ) -> None:
-    command = [
-        "reverb",
-        given / "mono.wav",
-        "--response",
-        given / "ir.wav",
-        "-o",
-        given / "out.wav",
-        *options,
-    ]
-    fails(given, *command, run=run_here, status=2, says=says)
+    fails(given, *into_its_room(given, *options), run=run_here, status=2, says=says)
 
 
 def test_no_room_at_all_is_said(given: Path) -> None:
@@ -151,8 +146,8 @@ def test_a_ratio_that_is_asked_for_is_that_of_the_response(
     given: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if command == "reverb":
-        options = [given / "mono.wav", "--response", given / "ir.wav", "-o", given / "out.wav", "--drr", 12]
-        assert "room: T20 0.10 s, T30 0.10 s, DRR 12.0 dB; as drawn: " in run_here("reverb", *options).stderr
+        said = run_here(*into_its_room(given, "--drr", 12)).stderr
+        assert "room: T20 0.10 s, T30 0.10 s, DRR 12.0 dB; as drawn: " in said
         return
     monkeypatch.setattr("mvsd.cli.convert._load", lambda *_, **__: KnownRoom(room(0.3), RATE))
     monkeypatch.setattr("mvsd.cli.convert.tell_depth", lambda *_: None)
@@ -160,10 +155,14 @@ def test_a_ratio_that_is_asked_for_is_that_of_the_response(
     assert re.search(r"T20 0\.(7[89]|8[012]) s, .*DRR -4\.0 dB", run_here("response", *options).stdout)
 
 
+def test_a_response_that_cannot_be_saved_at_the_rate_of_the_recording_is_told_before(files: Path) -> None:
+    command = ["reverb", files / "in.wav", "--scene", files / "room.jpg", "-o", files / "out.wav"]
+    fails(files, *command, "--save-response", files / "ir.opus", run=run_here, says="OPUS cannot hold")
+
+
 @pytest.mark.parametrize(("bits", "subtype"), [("16", "PCM_16"), ("24", "PCM_24"), ("float", "FLOAT")])
 def test_bits_choose_the_sample_format(given: Path, bits: str, subtype: str) -> None:
-    command = ["reverb", given / "mono.wav", "--response", given / "ir.wav", "-o", given / "out.wav"]
-    assert run_here(*command, "--bits", bits).returncode == 0
+    assert run_here(*into_its_room(given, "--bits", bits)).returncode == 0
     assert soundfile.info(given / "out.wav").subtype == subtype
 
 
@@ -175,15 +174,7 @@ def test_bits_that_a_file_cannot_have_are_refused(given: Path, name: str) -> Non
 
 def test_a_room_that_the_end_cuts_is_told(given: Path) -> None:
     soundfile.write(given / "ir.wav", room(0.5), RATE, "FLOAT")
-    command = [
-        "reverb",
-        given / "mono.wav",
-        "--response",
-        given / "ir.wav",
-        "-o",
-        given / "out.wav",
-        "--force",
-    ]
+    command = into_its_room(given, "--force")
     result = run_here(*command)
     assert re.fullmatch(
         r"warning: .*out.wav ends while the room is still at -\d+ dB of its peak; --tail 2 lets it die away\n",

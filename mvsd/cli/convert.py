@@ -90,25 +90,23 @@ def reverb(
     out = _file_in(out, source)
     from mvsd.amount import reverberation
     from mvsd.responses import room_response, write_response
-    from mvsd.soundtrack import open_sound
 
     if known is None:
         require_scene(scene, out)
     _require_sound(out, tail, bits)
     _require_photo(scene, {"--depth": depth, "--save-response": save_response})
-    require_usable(source, out, save_response, force)
+    rate = require_usable(source, out, save_response, force)
     room = _open(scene, depth)
     drawn = _room(known, model, device, low_gain, depth)
     amounts: dict[str, Any] = {"rt60": rt60, "drr": drr}
     converter = reverberation(drawn, wet_db=wet, dry_db=dry, strength=strength, **amounts)
-    rate, response = 0, None
+    response = None
     if save_response is not None:
         # A model without a response says so here, before anything is written.
-        rate = open_sound(source).sample_rate
         response = room_response(converter, room, rate, seed=seed, steps=steps)
     how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
     convert(converter, source, out, room, watch=known is None, adds=True, check=check, force=force, **how)
-    if amounts != _AS_DRAWN and (room is not None or known is not None):
+    if (rt60, drr) != (None, None) and (room is not None or known is not None):
         _tell_rooms(converter, drawn, room, seed, steps)
     if save_response is not None and response is not None:
         gain_db = write_response(save_response, response, rate, force=force)
@@ -208,7 +206,7 @@ def transfer(
     converter = relocation(dry_voice, drawn, old, **gains, **amounts)
     how: dict[str, Any] = {"seed": seed, "steps": steps, "level": level.value, "tail": tail, "bits": bits}
     convert(converter, source, out, new, watch=False, adds=True, check=check, force=force, **how)
-    if amounts != _AS_DRAWN:
+    if (rt60, drr) != (None, None):
         _tell_rooms(converter, drawn, new, seed, steps)
 
 
@@ -287,9 +285,6 @@ def example(
 
     for path in run_example(out, seed=seed, steps=steps, device=choose_device(device), force=force):
         typer.echo(path)
-
-
-_AS_DRAWN = {"rt60": None, "drr": None}
 
 
 @lru_cache(maxsize=2)

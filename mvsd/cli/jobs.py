@@ -31,8 +31,8 @@ _HEARD_DB = 0.05
 _CUT_DB = -50.0
 
 
-def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> None:
-    """Raise for files that cannot be read or written, before the time is spent on a model."""
+def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> int:
+    """Raise for files that cannot be read or written, before the time is spent on a model; returns IN's rate in Hz."""
     if response is not None and response.resolve() == out.resolve():
         raise typer.BadParameter("--save-response and --out are the same file")
     from mvsd.audio import AudioWriter
@@ -42,11 +42,12 @@ def require_usable(source: Path, out: Path, response: Path | None, force: bool) 
 
     if is_container(out):
         check_video(source, out, force=force)
-    else:
-        reader = open_sound(source)
+    reader = open_sound(source)
+    if not is_container(out):
         AudioWriter(out, reader.sample_rate, reader.channels, force=force)
     if response is not None:
-        AudioWriter(response, 16_000, 1, force=force)
+        AudioWriter(response, reader.sample_rate, 1, force=force)
+    return reader.sample_rate
 
 
 def require_scene(scene: Path | None, out: Path) -> None:
