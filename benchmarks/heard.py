@@ -19,13 +19,14 @@ from response import errors, report
 
 from mvsd.amount import response_of
 from mvsd.blind import BlindEstimator
-from mvsd.blockwise import ResponseConverter
+from mvsd.blockwise import BlockConverter
 from mvsd.converter import SAMPLE_RATE, load
 from mvsd.data.shards import Shards
 from mvsd.data.speech import Speech
 from mvsd.errors import NotMeasurable
 from mvsd.evaluation.clips import SpeechInRooms
 from mvsd.responses import heard_room
+from mvsd.scene import Scene
 
 
 def main() -> None:
@@ -51,18 +52,18 @@ def main() -> None:
             voice = others[index].anechoic
             assert voice is not None
             heard = estimator.estimate(recorded.reverberant, SAMPLE_RATE)
-            ways: dict[str, ResponseConverter] = {
-                "no photo": reverberator,
-                "photo": reverberator,
-                f"{seconds:g} s of a recording": response_of(heard_room(reverberator, heard)),
-                f"T20 of {seconds:g} s of a recording, photo": response_of(
-                    heard_room(reverberator, heard, seen=True)
+            ways: dict[str, tuple[BlockConverter, Scene | None]] = {
+                "no photo": (reverberator, None),
+                "photo": (reverberator, recorded.scene),
+                f"{seconds:g} s of a recording": (heard_room(reverberator, heard), None),
+                f"T20 of {seconds:g} s of a recording, photo": (
+                    heard_room(reverberator, heard, seen=True),
+                    recorded.scene,
                 ),
             }
-            for name, way in ways.items():
-                scene = recorded.scene if name.endswith("photo") and not name.startswith("no") else None
+            for name, (converter, scene) in ways.items():
                 try:
-                    found = errors(way.response(scene, seed=index), recorded, voice)
+                    found = errors(response_of(converter).response(scene, seed=index), recorded, voice)
                 except NotMeasurable:
                     found = (np.nan,) * 3
                 rows.setdefault(name, []).append(found)

@@ -15,11 +15,11 @@ import numpy as np
 
 from mvsd.acoustics import convolve, fit_response
 from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, ResponseConverter, add_change, beside
-from mvsd.decay import bend_decay, require_rt60
+from mvsd.decay import DIRECT_SECONDS, bend_decay, require_rt60
 from mvsd.errors import MvsdError, NotMeasurable
-from mvsd.fullband import convert_by_response, spectrogram, waveform_of
+from mvsd.fullband import extend_response, spectrogram, waveform_of
 from mvsd.scene import Scene
-from mvsd.streaming import overlap_windows
+from mvsd.streaming import convolve_blocks, overlap_windows
 from mvsd.transfer import Transfer
 
 GAIN_RANGE_DB = (-np.inf, 40.0)
@@ -28,7 +28,7 @@ DRR_RANGE_DB = (-20.0, 40.0)
 
 _FIT_SECONDS = 0.5  # of response between the dry estimate and the recording
 _WINDOW, _OVERLAP = 8 * CORE_RATE, 2 * CORE_RATE
-_NUM_DIRECT = round(2.5e-3 * CORE_RATE) + 1  # samples that count as direct, as in `mvsd.acoustics.drr_db`
+_NUM_DIRECT = round(DIRECT_SECONDS * CORE_RATE) + 1  # samples
 _FADE = CORE_RATE // 200  # from early to late in 5 ms
 
 
@@ -94,11 +94,8 @@ class Mix(Blockwise):
         return rir
 
 
-class _Reshaped(Blockwise):
-    """A reverberator whose response is changed, and applied as it then is."""
-
-    def __init__(self, reverberator: BlockConverter) -> None:
-        self.reverberator = response_of(reverberator)
+class ByResponse(Blockwise):
+    """A converter that convolves with its response."""
 
     def convert_blocks(
         self,
@@ -110,32 +107,36 @@ class _Reshaped(Blockwise):
         seed: int = 0,
         steps: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """See `Blockwise`. Raises NotMeasurable as `response` does."""
-        rir = self.response(scene, seed=seed, steps=steps)
-        yield from convert_by_response(blocks, rir, sample_rate, seed=seed)
+        """See `Blockwise`. Raises what `response` does."""
+        yield from convolve_blocks(blocks, self.response_at(sample_rate, scene, seed=seed, steps=steps))
 
     @abstractmethod
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
-        """The changed response: (R,) at 16 kHz."""
+        """The response: (R,) at 16 kHz."""
+
+    def response_at(
+        self, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+    ) -> np.ndarray:
+        """The response with which a recording at `sample_rate` is convolved: (S,)."""
+        return extend_response(self.response(scene, seed=seed, steps=steps), sample_rate, seed=seed)
 
 
 @final
-class Rt60(_Reshaped):
+class Rt60(ByResponse):
     """A reverberator whose room is bent to a reverberation time: broadband T20 of `seconds`, see `mvsd.decay`."""
 
     def __init__(self, reverberator: BlockConverter, seconds: float) -> None:
         require_rt60(seconds)
-        super().__init__(reverberator)
-        self.seconds = seconds
+        self.reverberator, self.seconds = response_of(reverberator), seconds
 
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
-        """See `_Reshaped`; R is as long as the decay needs. Raises NotMeasurable as `bend_decay` does."""
+        """The bent response (R,) at 16 kHz, R as long as the decay needs. Raises NotMeasurable as `bend_decay` does."""
         drawn = self.reverberator.response(scene, seed=seed, steps=steps)
         return bend_decay(drawn, CORE_RATE, self.seconds, seed=seed)
 
 
 @final
-class Drr(_Reshaped):
+class Drr(ByResponse):
     """A reverberator whose room is as loud as a direct-to-reverberant ratio in dB wants (`mvsd.acoustics.drr_db`)."""
 
     def __init__(self, reverberator: BlockConverter, ratio_db: float) -> None:
@@ -144,11 +145,10 @@ class Drr(_Reshaped):
             raise MvsdError(
                 f"a direct-to-reverberant ratio of {ratio_db:g} dB was asked for; {low:g} to {high:g} dB is wanted"
             )
-        super().__init__(reverberator)
-        self.ratio_db = ratio_db
+        self.reverberator, self.ratio_db = response_of(reverberator), ratio_db
 
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
-        """See `_Reshaped`. Raises NotMeasurable where nothing reverberates, or nearly all within 2.5 ms."""
+        """The response at that level. Raises NotMeasurable where nothing reverberates, or nearly all within 2.5 ms."""
         rir = self.reverberator.response(scene, seed=seed, steps=steps)
         energy = np.square(rir.astype(np.float64))
         direct, early, late = energy[0], energy[1:_NUM_DIRECT].sum(), energy[_NUM_DIRECT:].sum()

@@ -19,13 +19,13 @@ from mvsd.errors import MvsdError, NotMeasurable
 Samples = NDArray[np.float64]
 
 RT60_RANGE = (0.1, 10.0)  # seconds: from a cupboard to a cathedral
+DIRECT_SECONDS = 0.0025  # of the direct sound, as in `mvsd.acoustics.drr_db`
 
 _LOWEST_BAND_HZ = 125.0
 _NOTICEABLE = 0.05  # the relative difference that is just noticeable (ISO 3382-1, table A.1)
 _TOLERANCE = _NOTICEABLE / 10
 _MAX_TRIES = 20
 _FADE_SECONDS = 0.02
-_DIRECT_SECONDS = 0.0025  # of the direct sound, as in `mvsd.acoustics.drr_db`
 _TRUSTED_DB = 30.0  # of a band's decay; what lies below is continued by noise of the same decay
 
 
@@ -55,7 +55,7 @@ def bend_decay(
     before = _broadband_time(rir, sample_rate)
     late = np.array(rir, np.float64)
     direct, late[0] = late[0], 0.0
-    reverberation = late[round(_DIRECT_SECONDS * sample_rate) :]
+    reverberation = late[round(DIRECT_SECONDS * sample_rate) :]
     times = [_band_time(reverberation, sample_rate, band_hz, before) for band_hz in _centres(sample_rate)]
     num_samples = max(len(late), round(sample_rate * rt60 * 1.2 * max(1.0, max(times) / before)))
     bands = _continued(_octaves(late, sample_rate), times, sample_rate, num_samples, seed)
@@ -81,7 +81,7 @@ def _broadband_time(rir: NDArray[np.floating], sample_rate: int) -> float:
     try:
         return decay_time(rir, sample_rate)
     except NotMeasurable:
-        return decay_time(rir[round(_DIRECT_SECONDS * sample_rate) :], sample_rate)
+        return decay_time(rir[round(DIRECT_SECONDS * sample_rate) :], sample_rate)
 
 
 def _bent(bands: Samples, times: list[float], sample_rate: int, factor: float) -> Samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.acoustics import decay_time, direct_index, drr_db
-from mvsd.amount import DRR_RANGE_DB, response_of, reverberation
+from mvsd.amount import DRR_RANGE_DB, ByResponse, response_of, reverberation
 from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
 from mvsd.blind import BlindEstimate
-from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise
+from mvsd.blockwise import CORE_RATE, BlockConverter
 from mvsd.decay import RT60_RANGE
 from mvsd.errors import AudioFileError, MvsdError, NotMeasurable
-from mvsd.fullband import convert_by_response, extend_response
+from mvsd.fullband import extend_response
 from mvsd.scene import Scene
 from mvsd.soundtrack import open_sound
-from mvsd.streaming import convolve_blocks
 
 RATE_RANGE = (8000, HIGHEST_RATE)  # Hz
 MAX_SECONDS = 60.0
@@ -86,7 +85,7 @@ def describe_response(
 
 
 @final
-class KnownRoom(Blockwise):
+class KnownRoom(ByResponse):
     """The room of a response that is known: a reverberator that needs no photo, and has nothing to choose.
 
     `rir` (R,) at `sample_rate` may be of any level and begin with a delay: it is cut to start at its direct sound
@@ -100,27 +99,19 @@ class KnownRoom(Blockwise):
         rir = np.asarray(rir, np.float32)[direct_index(rir, sample_rate) :]
         self.rir, self.sample_rate = rir / rir[0], sample_rate
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
-        """See `Blockwise`; `scene` and `steps` change nothing."""
-        if self.sample_rate <= CORE_RATE < sample_rate:
-            yield from convert_by_response(blocks, self.response(), sample_rate, seed=seed)
-        else:
-            yield from convolve_blocks(blocks, _at_rate(self.rir, self.sample_rate, sample_rate))
-
     def response(
         self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
     ) -> NDArray[np.float32]:
         """The response (R,) at 16 kHz, whatever is asked for."""
         return _at_rate(self.rir, self.sample_rate, CORE_RATE)
+
+    def response_at(
+        self, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
+    ) -> NDArray[np.float32]:
+        """See `ByResponse`; continued only above a band that ends at 8 kHz or below."""
+        if self.sample_rate <= CORE_RATE < sample_rate:
+            return super().response_at(sample_rate, seed=seed)
+        return _at_rate(self.rir, self.sample_rate, sample_rate)
 
 
 def load_room(path: str | Path) -> KnownRoom:

@@ -94,13 +94,7 @@ class Scene:
         panorama. Panoramas are seen as cylinders: what a 360-degree camera makes, as wide as twice its height
         (up to `SPHERE_ASPECT`), is unrolled between 46 degrees above and below (`_cylinder_rows`).
         """
-        image, depth = self.image, self.depth
-        if self.is_panorama and image.shape[1] <= SPHERE_ASPECT * image.shape[0]:
-            above, share = np.divmod(_cylinder_rows(*image.shape[:2]), 1)
-            first = above.astype(np.intp)
-            mixed = image[first] + share[:, None, None] * (image[first + 1].astype(np.float32) - image[first])
-            image = np.asarray(mixed.round(), np.uint8)
-            depth = None if depth is None else depth[first + (share >= 0.5)]
+        image, depth = self._unrolled()
         rows, columns = image.shape[:2]
         scale = min(height / rows, width / columns)
         size = (min(width, max(1, round(columns * scale))), min(height, max(1, round(rows * scale))))
@@ -115,6 +109,16 @@ class Scene:
         if depth is not None:
             canvas[3][inside] = _shrink_depth(depth, size) / DEPTH_UNIT
         return canvas
+
+    def _unrolled(self) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        """Image and depth, those from pole to pole on a cylinder."""
+        image, depth = self.image, self.depth
+        if not self.is_panorama or image.shape[1] > SPHERE_ASPECT * image.shape[0]:
+            return image, depth
+        above, share = np.divmod(_cylinder_rows(*image.shape[:2]), 1)
+        first = above.astype(np.intp)
+        mixed = image[first] + share[:, None, None] * (image[first + 1].astype(np.float32) - image[first])
+        return mixed.round().astype(np.uint8), None if depth is None else depth[first + (share >= 0.5)]
 
     @property
     def is_panorama(self) -> bool:

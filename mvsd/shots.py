@@ -119,8 +119,8 @@ def find_shots(path: str | Path, progress: Callable[[float], None] | None = None
     """The shots of a video's first picture stream, each as soon as it is over; neighbours show different rooms.
 
     The first starts at 0, the last has no end. `progress` is called with the seconds that have been looked at. Every
-    frame is decoded, one is held, so memory does not grow with the length. Raises VideoFileError
-    where no frame can be decoded or nothing is to be seen.
+    frame is decoded, one is held, so memory does not grow with the length. Raises VideoFileError where no frame can be
+    decoded or nothing is to be seen.
     """
 
     def frames() -> Iterator[Frame]:
