@@ -5,9 +5,6 @@ import itertools
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_run import tiny_config, write_data
+from tiny_run import run_together, tiny_config, write_data
 from torch import Tensor, nn
 
 from mvsd.config import flatten, from_dict, merge, to_dict
@@ -575,24 +572,7 @@ class TestTrain:
     @pytest.mark.slow
     def test_two_processes_give_the_losses_of_one(self, folder: Path, tmp_path: Path) -> None:
         train(tiny_config(folder), tmp_path / "one", progress=False)
-        script = Path(__file__).with_name("tiny_run.py")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-        shared = os.environ | address | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-        shared["PYTHONPATH"] = str(script.parents[1])
-        processes = [  # as torchrun and accelerate launch start them, without their own start-up time
-            subprocess.Popen(
-                [sys.executable, str(script), str(folder), str(tmp_path / "two"), "precision=auto"],
-                env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(2)
-        ]
-        for process in processes:
-            _, message = process.communicate(timeout=120)
-            assert process.returncode == 0, message
+        run_together(2, str(folder), str(tmp_path / "two"), "precision=auto")
         for one, two in zip(read_log(tmp_path / "one"), read_log(tmp_path / "two"), strict=True):
             assert one.keys() == two.keys()
             for name in one:

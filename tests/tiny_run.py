@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic, sleep
 from unittest.mock import patch
 
 import numpy as np
@@ -94,8 +99,49 @@ def tiny_config(folder: Path, *overrides: str) -> TrainConfig:
     return load_config(folder / "tiny.toml", overrides)
 
 
+def run_together(num_processes: int, *arguments: str, seconds: float = 300.0) -> None:
+    """Run this file in processes that learn together; where one fails or all hang, say what each was doing."""
+    # As with torchrun, the store by which they meet is not theirs: nobody can take its port before them.
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "WORLD_SIZE": str(num_processes),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONFAULTHANDLER": "1",
+    }
+    with ExitStack() as stack:
+        said = [stack.enter_context(TemporaryFile("w+")) for _ in range(num_processes)]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, *arguments],
+                env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=said[rank],
+            )
+            for rank in range(num_processes)
+        ]
+        deadline = monotonic() + seconds
+        while (codes := [process.poll() for process in processes]) != [0] * num_processes:
+            if any(codes) or monotonic() > deadline:
+                break
+            sleep(0.05)
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGABRT)  # writes where it is
+            process.wait()
+        texts = []
+        for rank, file in enumerate(said):
+            file.seek(0)
+            texts.append(f"process {rank} ({codes[rank]}):\n{file.read()}")
+    assert codes == [0] * num_processes, "\n".join(texts)
+
+
 if __name__ == "__main__":
     # The first process decides what `precision = "auto"` means.
     with patch("mvsd.training.loop.bf16_is_faster", lambda device: os.environ["RANK"] != "0"):
         train(tiny_config(Path(sys.argv[1]), *sys.argv[3:]), sys.argv[2], progress=False)
     assert torch.distributed.get_world_size() == int(os.environ["WORLD_SIZE"])
+    torch.distributed.destroy_process_group()

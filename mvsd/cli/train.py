@@ -106,6 +106,8 @@ def train(
     if dry_run:
         typer.echo(describe(resolved))
         return
+    from accelerate import PartialState
+
     from mvsd.figures import conversion_figure
     from mvsd.training.loop import train as run_training
     from mvsd.training.validation import make_validation
@@ -118,6 +120,7 @@ def train(
         figure=partial(conversion_figure, force=True),
         progress=sys.stderr.isatty(),
     )
+    PartialState().destroy_process_group()  # if there is one: none waits for another as it ends
     typer.echo(folder)
     if not is_done:
         raise KeyboardInterrupt  # said, and with its status, as for every command
