@@ -12,11 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, and a failure must come back when the tests are run again.
-settings.register_profile("mvsd", deadline=None, derandomize=True)
+settings.register_profile(
+    "mvsd", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("mvsd")
+
+# What a terminal or a service for tests says of itself must not change what the commands print.
+for name in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TERMINAL_WIDTH"):
+    os.environ.pop(name, None)
+os.environ["TERM"] = "xterm"
 
 # A run in the background ignores what ends a program, and so would every program that a test starts and ends.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

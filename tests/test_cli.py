@@ -118,6 +118,8 @@ def test_force_replaces_even_the_recording_itself(files: Path, tiny_models: Mode
 
 
 def test_example(tmp_path: Path) -> None:
+    import matplotlib.font_manager  # noqa: F401  # makes its cache where there is none, which else takes a word
+
     result = run("example", "--out", tmp_path / "new" / "folder", "--steps", 1)
     assert (result.returncode, result.stderr) == (0, "")
     paths = [Path(line) for line in result.stdout.splitlines()]

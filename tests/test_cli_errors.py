@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command_line import RATE, contents, fails, posix_only, run_here, write_wav
+from command_line import RATE, contents, fails, posix_only, run_here, started, write_wav
 from conftest import Models
 from PIL import Image
 
@@ -248,13 +246,20 @@ def test_an_existing_response_is_kept(files: Path) -> None:
 
 @posix_only
 def test_a_full_disk_leaves_nothing(files: Path, tiny_models: Models) -> None:
-    import resource
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000));"
+        "from mvsd.__main__ import main; main()"
+    )
     command = ["dereverb", files / "in.wav", "--model", tiny_models.dereverberator, "-o", files / "out.wav"]
-    fails(files, *command, says=r"out\.wav", preexec_fn=limit)
+    fails(files, *command, says=r"out\.wav", python=("-c", limited))
+
+
+def read(terminal: int) -> bytes:
+    """What is shown next, nothing at the end."""
+    try:
+        return os.read(terminal, 1024)
+    except OSError:  # Linux says so when the other side has closed
+        return b""
 
 
 @posix_only
@@ -267,26 +272,20 @@ def test_an_interrupt_leaves_nothing_and_progress_shows_on_a_terminal(
     command = ["dereverb", files / "long.wav", "--model", tiny_models.dereverberator, "-o", files / "out.wav"]
     before = contents(files)
     terminal, child_side = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mvsd", *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=child_side,
-        # A test that runs in the background of a shell inherits a SIGINT that is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    os.close(child_side)
     shown = b""
-    with process:
-        while b"converting" not in shown:
-            shown += os.read(terminal, 1024)
-        process.send_signal(signal.SIGINT)
-        try:
-            while data := os.read(terminal, 1024):
+    try:
+        with started("-m", "mvsd", *command, stderr=child_side) as it, it.waited_for():
+            os.close(child_side)
+            while b"converting" not in shown:
+                data = read(terminal)
+                assert data, shown
                 shown += data
-        except OSError:  # Linux says so when the other side has closed
-            pass
-        assert process.wait(60) == 130
-    os.close(terminal)
+            it.process.send_signal(signal.SIGINT)
+            while data := read(terminal):
+                shown += data
+            assert it.ended() == 130, shown
+    finally:
+        os.close(terminal)
     assert b"interrupted" in shown
     assert b"Traceback" not in shown
     assert contents(files) == before

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from command_line import RATE, fails, posix_only, run_here, write_wav
+from command_line import RATE, fails, posix_only, run_here, started, write_wav
 from conftest import Models
 from videos import Kind, make_video, packets
 
@@ -91,24 +87,18 @@ def test_an_interrupted_folder_goes_on(files: Path, tiny_models: Models) -> None
     write_wav(files / "folder" / "long.wav", 600 * RATE)
     out = files / "out"
     command = ["dereverb", files / "folder", "-o", out, "--jobs", 2, "--model", tiny_models.dereverberator]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mvsd", *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
     results = out / "mvsd-results.csv"
-    while not (results.exists() and all(f"{n}.wav,converted" in results.read_text() for n in "abc")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
-    _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (
-        130,
-        "what is done is kept; the same command goes on from here\ninterrupted\n",
-    )
+
+    def all_but_the_long_one() -> bool:
+        return results.exists() and all(f"{name}.wav,converted" in results.read_text() for name in "abc")
+
+    with started("-m", "mvsd", *command) as it:
+        it.wait_until(all_but_the_long_one)
+        it.end(signal.SIGINT)  # as a terminal does: to every process
+        assert (it.ended(), it.said()) == (
+            130,
+            "what is done is kept; the same command goes on from here\ninterrupted\n",
+        )
     assert sorted(path.name for path in out.iterdir()) == ["a.wav", "b.wav", "c.wav", "mvsd-results.csv"]
     write_wav(files / "folder" / "long.wav")
     result = run_here(*command[:4], *command[6:])

@@ -51,6 +51,14 @@ class Upper:
         return "a word on it" if text == "loud" else ""
 
 
+def change_later(path: Path, text: str) -> None:
+    """Write a file as long as before; the times of some file systems are coarser than a test."""
+    time_ns = path.stat().st_mtime_ns + 2_000_000_000
+    assert path.stat().st_size == len(text)
+    path.write_text(text)
+    os.utime(path, ns=(time_ns, time_ns))
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A folder `in` with recordings, and things that are none."""
@@ -112,7 +120,7 @@ def test_what_is_done_is_kept(tree: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda folder: (folder / "in/b.wav").write_text("other"), id="the recording"),
+        pytest.param(lambda folder: change_later(folder / "in/b.wav", "other"), id="the recording"),
         pytest.param(lambda folder: (folder / "out/b.wav").write_text("cut"), id="the output"),
         pytest.param(lambda folder: (folder / "room.jpg").write_text("another"), id="the scene"),
     ],
@@ -389,22 +397,29 @@ def test_a_process_that_dies_takes_no_other_file_with_it(tree: Path) -> None:
 
 
 @posix_only
-def test_an_interrupt_ends_the_processes_which_clean_up(tree: Path) -> None:
+def test_an_interrupt_ends_the_processes_which_clean_up(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.wav", "sub/a.mp4"):
         (tree / "in" / name).write_text("slow")
+
+    over = threading.Event()
 
     def interrupt() -> None:
         begun = [tree / "out/b.begun", tree / "out/sub/a.begun"]
         while not all(path.exists() for path in begun):
-            time.sleep(0.01)
+            if over.wait(0.01):  # it failed before
+                return
         os.kill(os.getpid(), signal.SIGINT)
 
+    monkeypatch.setattr("mvsd.workers._LAST_SECONDS", 60.0)  # a busy machine is slow
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=interrupt, daemon=True).start()
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             convert_folder(Upper(), tree / "in", tree / "out", jobs=2)
     finally:
+        over.set()
+        thread.join()
         signal.signal(signal.SIGINT, before)
     assert multiprocessing.active_children() == []
     assert files_below(tree / "out") == sorted(["a.flac", "b.ended", "sub/a.ended", RESULTS])
@@ -429,13 +444,22 @@ def _sleep(seconds: str) -> str:
     return seconds
 
 
-def test_a_pool_that_is_left_early_begins_nothing_more() -> None:
+def test_a_pool_that_is_left_early_begins_nothing_more(tmp_path: Path) -> None:
     with pytest.raises(KeyError), process_pool(1) as executor:
-        futures = [executor.submit(time.sleep, 0.2) for _ in range(20)]
+        futures = [executor.submit(_wait_for, tmp_path / "gate") for _ in range(20)]
         raise KeyError
+    deadline = time.monotonic() + 60
+    while not futures[-1].done() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (tmp_path / "gate").touch()
     while not all(future.done() for future in futures):
         time.sleep(0.01)
     assert sum(future.cancelled() for future in futures) >= 15
+
+
+def _wait_for(gate: Path) -> None:
+    while not gate.exists():
+        time.sleep(0.01)
 
 
 def test_a_worker_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

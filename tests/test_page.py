@@ -34,6 +34,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 OURS = ("<b>damper</b>", "right photo")
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
+PATIENCE = 60_000  # milliseconds; a busy machine is slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
@@ -360,7 +362,7 @@ def browser() -> Iterator[Any]:
         pytest.skip("there is no Chromium")
     flags = [*FLAGS.split(), "--mute-audio", "--autoplay-policy=no-user-gesture-required"]
     with playwright.sync_playwright() as runner:
-        opened = runner.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+        opened = runner.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=PATIENCE)
         yield opened
         opened.close()
 
@@ -373,6 +375,7 @@ def visit(browser: Any) -> Iterator[Any]:
     def open_page(path: Path, width: int = 1280) -> Any:
         contexts.append(browser.new_context(viewport={"width": width, "height": 844}, accept_downloads=True))
         page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(

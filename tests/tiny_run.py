@@ -94,13 +94,16 @@ def write_data(folder: Path, num_rooms: int = 3) -> None:
 
 
 def tiny_config(folder: Path, *overrides: str) -> TrainConfig:
-    """The configuration above, for data in ``folder``."""
+    """The configuration above, written into ``folder``, for the data there."""
     (folder / "tiny.toml").write_text(CONFIG.format(folder=folder.as_posix()))
     return load_config(folder / "tiny.toml", overrides)
 
 
 def run_together(num_processes: int, *arguments: str, seconds: float = 300.0) -> None:
-    """Run this file in processes that learn together; where one fails or all hang, say what each was doing."""
+    """Run this file in processes that learn together, in the folder of `tiny_config` and into another.
+
+    Where one fails or all hang, it says what each was doing.
+    """
     # As with torchrun, the store by which they meet is not theirs: nobody can take its port before them.
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     shared = os.environ | {
@@ -142,6 +145,7 @@ def run_together(num_processes: int, *arguments: str, seconds: float = 300.0) ->
 if __name__ == "__main__":
     # The first process decides what `precision = "auto"` means.
     with patch("mvsd.training.loop.bf16_is_faster", lambda device: os.environ["RANK"] != "0"):
-        train(tiny_config(Path(sys.argv[1]), *sys.argv[3:]), sys.argv[2], progress=False)
+        # Not written again: the others read it meanwhile.
+        train(load_config(Path(sys.argv[1], "tiny.toml"), sys.argv[3:]), sys.argv[2], progress=False)
     assert torch.distributed.get_world_size() == int(os.environ["WORLD_SIZE"])
     torch.distributed.destroy_process_group()
