@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.audio import AudioWriter
-from mvsd.blockwise import BlockConverter
+from mvsd.blockwise import BlockConverter, Request
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
@@ -83,9 +83,8 @@ def convert_file(
     before, after = (level_meter(level, rate, channels) for _ in range(2))
     silence = np.zeros((channels, round(tail * rate)), np.float32)
     given = Metered(chain(reader.blocks(), [silence]), before, channels, rate)
-    made = Metered(
-        converter.convert_blocks(given, rate, channels, scene, seed=seed, steps=steps), after, channels, rate
-    )
+    request = Request(rate, channels, scene, seed=seed, steps=steps)
+    made = Metered(converter.convert_blocks(given, request), after, channels, rate)
     subtype = subtype or reader.subtype
     with AudioWriter(output_path, rate, channels, subtype=subtype, notes=reader.notes, force=force) as writer:
         for block in made:

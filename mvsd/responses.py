@@ -13,7 +13,7 @@ from mvsd.acoustics import decay_time, direct_index, drr_db
 from mvsd.amount import DRR_RANGE_DB, ByResponse, response_of, reverberation
 from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
 from mvsd.blind import BlindEstimate
-from mvsd.blockwise import CORE_RATE, BlockConverter
+from mvsd.blockwise import CORE_RATE, BlockConverter, Request
 from mvsd.decay import RT60_RANGE
 from mvsd.errors import AudioFileError, MvsdError, NotMeasurable
 from mvsd.fullband import extend_response
@@ -105,13 +105,11 @@ class KnownRoom(ByResponse):
         """The response (R,) at 16 kHz, whatever is asked for."""
         return _at_rate(self.rir, self.sample_rate, CORE_RATE)
 
-    def response_at(
-        self, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
-    ) -> NDArray[np.float32]:
+    def response_at(self, request: Request) -> NDArray[np.float32]:
         """See `ByResponse`; continued only above a band that ends at 8 kHz or below."""
-        if self.sample_rate <= CORE_RATE < sample_rate:
-            return super().response_at(sample_rate, seed=seed)
-        return _at_rate(self.rir, self.sample_rate, sample_rate)
+        if self.sample_rate <= CORE_RATE < request.sample_rate:
+            return super().response_at(request)
+        return _at_rate(self.rir, self.sample_rate, request.sample_rate)
 
 
 def load_room(path: str | Path) -> KnownRoom:

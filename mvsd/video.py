@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from mvsd.amount import reach_seconds
-from mvsd.blockwise import BlockConverter
+from mvsd.blockwise import BlockConverter, Request
 from mvsd.container import (
     add_copy,
     clock_start,
@@ -134,7 +134,8 @@ def convert_video(
     with _io_errors(output), tempfile.TemporaryFile(dir=target.parent) as file:
         spool = _Spool(file, channels)
         read = Metered(sound.blocks(), before, channels, rate)
-        converted = converter.convert_blocks(read, rate, channels, scene, seed=seed, steps=steps)
+        request = Request(rate, channels, scene, seed=seed, steps=steps)
+        converted = converter.convert_blocks(read, request)
         for block in Metered(converted, after, channels, rate):
             spool.write(block)
             bar.heard(spool.num_samples / rate)
