@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.acoustics import decay_time, direct_index, drr_db
+from mvsd.acoustics import decay_time, drr_db, from_direct_sound
 from mvsd.amount import DRR_RANGE_DB, ByResponse, response_of, reverberation
 from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
 from mvsd.blind import BlindEstimate
@@ -96,8 +96,7 @@ class KnownRoom(ByResponse):
     """
 
     def __init__(self, rir: NDArray[np.floating], sample_rate: int) -> None:
-        rir = np.asarray(rir, np.float32)[direct_index(rir, sample_rate) :]
-        self.rir, self.sample_rate = rir / rir[0], sample_rate
+        self.rir, self.sample_rate = from_direct_sound(rir, sample_rate), sample_rate
 
     def response(
         self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
