@@ -41,7 +41,7 @@ RATE = 48_000
 class Half:
     """A converter that halves."""
 
-    def convert_blocks(self, blocks, sample_rate, num_channels, scene=None, *, seed=0, steps=None):
+    def convert_blocks(self, blocks, request):
         for block in blocks:
             yield 0.5 * block
 

@@ -49,7 +49,13 @@ def direct_index(rir: FloatArray, sample_rate: int) -> int:
     """
     level = np.abs(_checked(rir))
     onset = int(np.argmax(level >= 0.1 * level.max()))
-    return onset + int(np.argmax(level[onset : onset + _num_samples(2.5e-3, sample_rate)]))
+    return onset + int(np.argmax(level[onset : onset + round(2.5e-3 * sample_rate)]))
+
+
+def from_direct_sound(rir: FloatArray, sample_rate: int) -> NDArray[np.float32]:
+    """A response (T,) from its direct sound on, divided by that: (R,). Raises NotMeasurable where it is silent."""
+    samples = np.asarray(rir, np.float32)[direct_index(rir, sample_rate) :]
+    return np.asarray(samples / samples[0])
 
 
 def energy_decay_db(rir: FloatArray) -> Samples:
@@ -57,7 +63,7 @@ def energy_decay_db(rir: FloatArray) -> Samples:
 
     Schroeder (1965), backward integration of the squared response. -inf once nothing but zeros is to come.
     """
-    return _level_db(_remaining_energy(_checked(rir)))
+    return _level_db(np.cumsum(_checked(rir)[::-1] ** 2)[::-1])
 
 
 def decay_time(
@@ -150,7 +156,7 @@ def _decaying_energy(samples: Samples, sample_rate: int) -> Samples:
     the noise power (Chu 1978), and gets the energy that the line has beyond it. Where the response ends
     before it meets a floor, nothing is subtracted.
     """
-    size = max(1, _num_samples(_BLOCK_SECONDS, sample_rate))
+    size = max(1, round(_BLOCK_SECONDS * sample_rate))
     num_blocks = len(samples) // size
     if num_blocks < _MIN_BLOCKS:
         raise NotMeasurable(f"a response of {len(samples) / sample_rate:.3f} s is too short to show a decay")
@@ -212,7 +218,7 @@ def drr_db(
     Raises:
         NotMeasurable: silent, not finite, nothing but direct sound, or (`subtract_noise`) no decay to be seen.
     """
-    width = _num_samples(direct_ms / 1000, sample_rate)
+    width = round(direct_ms / 1000 * sample_rate)
     return _ratio_db(*_split_energy(rir, sample_rate, (-width, width + 1), band_hz, subtract_noise))
 
 
@@ -251,7 +257,7 @@ def _early_late(
     rir: FloatArray, sample_rate: int, seconds: float, band_hz: float | None, subtract_noise: bool
 ) -> tuple[float, float]:
     """Energy before and after `seconds` behind the direct sound."""
-    window = (-len(rir), _num_samples(seconds, sample_rate))
+    window = (-len(rir), round(seconds * sample_rate))
     return _split_energy(rir, sample_rate, window, band_hz, subtract_noise)
 
 
@@ -312,8 +318,8 @@ def fit_response(
         NotMeasurable: lengths differ, not finite, silent, or shorter than the response.
     """
     x, y = _checked(source), _checked(estimate)
-    lead = _num_samples(lead_seconds, sample_rate)
-    num_taps = lead + _num_samples(seconds, sample_rate)
+    lead = round(lead_seconds * sample_rate)
+    num_taps = lead + round(seconds * sample_rate)
     if x.shape != y.shape:
         raise NotMeasurable(
             f"source has {len(x)} samples but estimate has {len(y)}; they must be aligned and equal"
@@ -383,15 +389,6 @@ def _checked(samples: FloatArray) -> Samples:
     if not np.any(checked):
         raise NotMeasurable("the signal is silent")
     return checked
-
-
-def _num_samples(seconds: float, sample_rate: int) -> int:
-    return round(seconds * sample_rate)
-
-
-def _remaining_energy(samples: Samples) -> Samples:
-    """Schroeder's backward integral of the squared samples: (T,) -> (T,)."""
-    return np.asarray(np.cumsum(samples[::-1] ** 2)[::-1])
 
 
 def _level_db(energy: Samples) -> Samples:

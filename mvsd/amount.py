@@ -14,7 +14,16 @@ from typing import final
 import numpy as np
 
 from mvsd.acoustics import convolve, fit_response
-from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, ResponseConverter, add_change, beside
+from mvsd.blockwise import (
+    CORE_RATE,
+    BlockConverter,
+    Blocks,
+    Blockwise,
+    Request,
+    ResponseConverter,
+    add_change,
+    beside,
+)
 from mvsd.decay import DIRECT_SECONDS, bend_decay, require_rt60
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import extend_response, spectrogram, waveform_of
@@ -63,27 +72,12 @@ class Mix(Blockwise):
         wet, dry = _factor("wet", wet_db), _factor("dry", dry_db)
         return cls(dereverberator, source=wet, estimate=dry - wet)
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`."""
         if self.estimate == 0:
             yield from (block if self.source == 1 else np.float32(self.source) * block for block in blocks)
             return
-        pairs = beside(
-            blocks,
-            lambda source: self.converter.convert_blocks(
-                source, sample_rate, num_channels, scene, seed=seed, steps=steps
-            ),
-        )
-        for source, estimate in pairs:
+        for source, estimate in beside(blocks, self.converter, request):
             mixed = estimate if self.estimate == 1 else np.float32(self.estimate) * estimate
             yield mixed if self.source == 0 else mixed + np.float32(self.source) * source
 
@@ -97,28 +91,18 @@ class Mix(Blockwise):
 class ByResponse(Blockwise):
     """A converter that convolves with its response."""
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`. Raises what `response` does."""
-        yield from convolve_blocks(blocks, self.response_at(sample_rate, scene, seed=seed, steps=steps))
+        yield from convolve_blocks(blocks, self.response_at(request))
 
     @abstractmethod
     def response(self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None) -> np.ndarray:
         """The response: (R,) at 16 kHz."""
 
-    def response_at(
-        self, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
-    ) -> np.ndarray:
-        """The response with which a recording at `sample_rate` is convolved: (S,)."""
-        return extend_response(self.response(scene, seed=seed, steps=steps), sample_rate, seed=seed)
+    def response_at(self, request: Request) -> np.ndarray:
+        """The response with which a recording is convolved: (S,) at its rate."""
+        rir = self.response(request.scene, seed=request.seed, steps=request.steps)
+        return extend_response(rir, request.sample_rate, seed=request.seed)
 
 
 @final
@@ -183,30 +167,15 @@ class KeepEarly(Blockwise):
             )
         self.dereverberator, self.milliseconds = dereverberator, milliseconds
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`."""
-
-        def dry(source: Blocks) -> Iterator[np.ndarray]:
-            return self.dereverberator.convert_blocks(
-                source, sample_rate, num_channels, scene, seed=seed, steps=steps
-            )
-
         if self.milliseconds == 0:
-            yield from dry(blocks)
+            yield from self.dereverberator.convert_blocks(blocks, request)
             return
         # Recording and estimate travel as one stream of 2 C channels, of which the second half is changed.
-        both = (np.concatenate(pair) for pair in beside(blocks, dry))
-        for block in add_change(both, sample_rate, 2 * num_channels, self._changes):
-            yield block[num_channels:]
+        both = (np.concatenate(pair) for pair in beside(blocks, self.dereverberator, request))
+        for block in add_change(both, request.sample_rate, 2 * request.num_channels, self._changes):
+            yield block[request.num_channels :]
 
     def _changes(self, blocks: Blocks) -> Iterator[np.ndarray]:
         yield from overlap_windows(blocks, self._change, _WINDOW, _OVERLAP)

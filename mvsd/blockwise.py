@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -25,6 +26,22 @@ Waveform = TypeVar("Waveform", np.ndarray, torch.Tensor)
 Blocks = Iterable[np.ndarray]
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a stream of blocks is and what is to be made of it.
+
+    `sample_rate` (Hz) and `num_channels` are the stream's; `scene` is the room (None: unknown), `seed` chooses among
+    what it leaves open, `steps` defaults to the model's own number.
+    """
+
+    sample_rate: int
+    num_channels: int
+    scene: Scene | None = None
+    _: KW_ONLY
+    seed: int = 0
+    steps: int | None = None
+
+
 class AudioConverter(Protocol):
     """What the command line, the web page and the evaluation know of a converter, ours or another's."""
 
@@ -44,16 +61,7 @@ class AudioConverter(Protocol):
 class BlockConverter(Protocol):
     """What a converter must do to be wrapped by another, and to have its files handled."""
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """Blocks (C, n) -> blocks (C, m) with as many samples in all."""
         ...
 
@@ -70,16 +78,7 @@ class Blockwise(ABC):
     """A converter that says how it treats a stream of blocks; whole recordings follow from that."""
 
     @abstractmethod
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """Convert a stream of (C, n) blocks of any sizes; as many samples come out as go in."""
 
     def convert(
@@ -127,15 +126,10 @@ class Blockwise(ABC):
             raise MvsdError(
                 "waveform holds NaN, infinity or more than float32 can; finite samples are wanted"
             )
+        steps = None if steps is None else int(steps)
+        request = Request(sample_rate, len(channels), scene, seed=int(seed), steps=steps)
         # In blocks: what is kept for later of a recording in one piece would be copied again for every window.
-        blocks = self.convert_blocks(
-            rechunk([channels], _BLOCK_SECONDS * sample_rate),
-            sample_rate,
-            len(channels),
-            scene,
-            seed=int(seed),
-            steps=None if steps is None else int(steps),
-        )
+        blocks = self.convert_blocks(rechunk([channels], _BLOCK_SECONDS * sample_rate), request)
         return np.concatenate([channels[:, :0], *blocks], axis=1).reshape(waveform.shape)
 
 
@@ -155,10 +149,12 @@ def add_change(
     yield from kept
 
 
-def beside(blocks: Blocks, convert: Callable[[Blocks], Blocks]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A stream and what `convert` makes of it, in step: pairs of (C, n) blocks, source and estimate."""
+def beside(
+    blocks: Blocks, converter: BlockConverter, request: Request
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A stream and what a converter makes of it, in step: pairs of (C, n) blocks, source and estimate."""
     source, kept = _keeping(blocks)
-    for estimate in convert(source):
+    for estimate in converter.convert_blocks(source, request):
         same, kept[:] = take(kept, estimate.shape[1])
         yield same, estimate
 

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.audio import resample
-from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, beside
+from mvsd.blockwise import CORE_RATE, BlockConverter, Blocks, Blockwise, Request, beside
 from mvsd.errors import MvsdError
-from mvsd.scene import Scene
 
 PIECE_SECONDS = 10.0
 LEAST_FIT = -2.5
@@ -96,32 +95,17 @@ class Checked(Blockwise):
         self.converter, self.check = converter, check or Check()
         self._num_seconds = 0.0
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`."""
-        size = round(PIECE_SECONDS * sample_rate)
-        held = np.zeros((2, num_channels, 0), np.float32)
-        pairs = beside(
-            blocks,
-            lambda source: self.converter.convert_blocks(
-                source, sample_rate, num_channels, scene, seed=seed, steps=steps
-            ),
-        )
-        for source, estimate in pairs:
+        size = round(PIECE_SECONDS * request.sample_rate)
+        held = np.zeros((2, request.num_channels, 0), np.float32)
+        for source, estimate in beside(blocks, self.converter, request):
             yield estimate
             held = np.concatenate([held, [source, estimate]], axis=2)
             while held.shape[2] >= size:
-                self._listen(held[..., :size], sample_rate)
+                self._listen(held[..., :size], request.sample_rate)
                 held = held[..., size:]
-        self._listen(held, sample_rate)
+        self._listen(held, request.sample_rate)
 
     def _listen(self, pair: np.ndarray, sample_rate: int) -> None:
         """Compare the loudest channel of a piece (2, C, n), source over estimate."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mvsd.auditory import AuditoryDistance, level_error
-from mvsd.blockwise import CORE_RATE, Blockwise
+from mvsd.blockwise import CORE_RATE, Blocks, Blockwise, Request
 from mvsd.coloration import even_early, lower_lows, reverberate
 from mvsd.converter_config import ConverterConfig
 from mvsd.convolutive import late_reverberation
@@ -211,23 +211,14 @@ class Converter(nn.Module, Blockwise):
         rir[0] = 1
         return rir
 
-    def convert_blocks(
-        self,
-        blocks: Iterable[np.ndarray],
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`; in constant memory, full band, all channels linked (`mvsd.fullband`)."""
-        steps = steps or self.config.num_steps
+        rate, seed, steps = request.sample_rate, request.seed, request.steps or self.config.num_steps
         if self.generates_response:
-            rir = self.response(scene, seed=seed, steps=steps)
-            return convert_by_response(blocks, rir, sample_rate, seed=seed)
+            rir = self.response(request.scene, seed=seed, steps=steps)
+            return convert_by_response(blocks, rir, rate, seed=seed)
         with torch.inference_mode(), _evaluating(self):
-            tokens = self.tokens([scene])
+            tokens = self.tokens([request.scene])
 
         def estimate(window: np.ndarray, index: int) -> np.ndarray:
             source = torch.from_numpy(window[None]).to(tokens.device)
@@ -236,7 +227,7 @@ class Converter(nn.Module, Blockwise):
             return mean[0].cpu().numpy()
 
         size, overlap = self.config.num_samples, self.config.overlap
-        return convert_by_estimate(blocks, estimate, sample_rate, num_channels, size=size, overlap=overlap)
+        return convert_by_estimate(blocks, estimate, rate, request.num_channels, size=size, overlap=overlap)
 
     def _mean_over_shifts(self, source: Tensor, tokens: Tensor, seed: int, num_steps: int) -> Tensor:
         """The mean of the last pass over speech (1, T) on frames that begin elsewhere -> (1, T)."""

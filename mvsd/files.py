@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvsd.audio import AudioWriter
-from mvsd.blockwise import BlockConverter
+from mvsd.blockwise import BlockConverter, Request
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.level import Level, Meter, level_meter
 from mvsd.scene import Scene
@@ -82,10 +82,10 @@ def convert_file(
     seconds_in_all = None if reader.num_samples is None else reader.num_samples / rate + tail
     before, after = (level_meter(level, rate, channels) for _ in range(2))
     silence = np.zeros((channels, round(tail * rate)), np.float32)
-    given = Metered(chain(reader.blocks(), [silence]), before, channels, rate)
-    made = Metered(
-        converter.convert_blocks(given, rate, channels, scene, seed=seed, steps=steps), after, channels, rate
-    )
+    end = channels, max(1, round(_END_SECONDS * rate))
+    given = Metered(chain(reader.blocks(), [silence]), before, end)
+    request = Request(rate, channels, scene, seed=seed, steps=steps)
+    made = Metered(converter.convert_blocks(given, request), after, end)
     subtype = subtype or reader.subtype
     with AudioWriter(output_path, rate, channels, subtype=subtype, notes=reader.notes, force=force) as writer:
         for block in made:
@@ -103,18 +103,18 @@ def convert_file(
 
 
 class Metered:
-    """Blocks (C, n), counted and measured as they go by; `end` (C, 20 ms) is what came last, after silence."""
+    """Blocks (C, n), counted and measured as they go by; `end`, of a shape (C, m), is what came last, after silence."""
 
-    def __init__(self, blocks: Iterable[Block], meter: Meter, channels: int, sample_rate: int) -> None:
+    def __init__(self, blocks: Iterable[Block], meter: Meter, end: tuple[int, int] = (0, 0)) -> None:
         self.blocks, self.meter, self.num_samples = blocks, meter, 0
-        self.end = np.zeros((channels, max(1, round(_END_SECONDS * sample_rate))), np.float32)
+        self.end = np.zeros(end, np.float32)
 
     def __iter__(self) -> Iterator[Block]:
         for block in self.blocks:
             self.num_samples += block.shape[1]
             self.meter.add(block)
-            num_kept = self.end.shape[1]
-            self.end = np.concatenate([self.end, block[:, -num_kept:]], axis=1)[:, -num_kept:]
+            if num_kept := self.end.shape[1]:
+                self.end = np.concatenate([self.end, block[:, -num_kept:]], axis=1)[:, -num_kept:]
             yield block
 
 

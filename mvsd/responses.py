@@ -9,11 +9,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.acoustics import decay_time, direct_index, drr_db
+from mvsd.acoustics import decay_time, drr_db, from_direct_sound
 from mvsd.amount import DRR_RANGE_DB, ByResponse, response_of, reverberation
 from mvsd.audio import HIGHEST_RATE, AudioWriter, resample
 from mvsd.blind import BlindEstimate
-from mvsd.blockwise import CORE_RATE, BlockConverter
+from mvsd.blockwise import CORE_RATE, BlockConverter, Request
 from mvsd.decay import RT60_RANGE
 from mvsd.errors import AudioFileError, MvsdError, NotMeasurable
 from mvsd.fullband import extend_response
@@ -96,8 +96,7 @@ class KnownRoom(ByResponse):
     """
 
     def __init__(self, rir: NDArray[np.floating], sample_rate: int) -> None:
-        rir = np.asarray(rir, np.float32)[direct_index(rir, sample_rate) :]
-        self.rir, self.sample_rate = rir / rir[0], sample_rate
+        self.rir, self.sample_rate = from_direct_sound(rir, sample_rate), sample_rate
 
     def response(
         self, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
@@ -105,13 +104,11 @@ class KnownRoom(ByResponse):
         """The response (R,) at 16 kHz, whatever is asked for."""
         return _at_rate(self.rir, self.sample_rate, CORE_RATE)
 
-    def response_at(
-        self, sample_rate: int, scene: Scene | None = None, *, seed: int = 0, steps: int | None = None
-    ) -> NDArray[np.float32]:
+    def response_at(self, request: Request) -> NDArray[np.float32]:
         """See `ByResponse`; continued only above a band that ends at 8 kHz or below."""
-        if self.sample_rate <= CORE_RATE < sample_rate:
-            return super().response_at(sample_rate, seed=seed)
-        return _at_rate(self.rir, self.sample_rate, sample_rate)
+        if self.sample_rate <= CORE_RATE < request.sample_rate:
+            return super().response_at(request)
+        return _at_rate(self.rir, self.sample_rate, request.sample_rate)
 
 
 def load_room(path: str | Path) -> KnownRoom:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 
-from mvsd.blockwise import BlockConverter, Blocks, Blockwise
+from mvsd.blockwise import BlockConverter, Blocks, Blockwise, Request
 from mvsd.errors import MvsdError
 from mvsd.scene import Scene
 
@@ -35,8 +35,8 @@ class SceneTrack(Blockwise):
     recording is not made.
 
     `shots` follow each other without a gap, the last one to infinity. They are taken one after the other, and only
-    when the recording has got there, so they may still be searched while it runs. A shot without a scene has the one
-    given to `convert_blocks`.
+    when the recording has got there, so they may still be searched while it runs. A shot without a scene has the
+    request's.
     """
 
     def __init__(
@@ -44,30 +44,18 @@ class SceneTrack(Blockwise):
     ) -> None:
         self.converter, self.shots, self.fade, self.context = converter, shots, fade, context
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`. Raises MvsdError where there is no shot, or shots do not follow each other."""
-        half = round(self.fade * sample_rate / 2)
-        context = round(self.context * sample_rate)
+        half = round(self.fade * request.sample_rate / 2)
+        context = round(self.context * request.sample_rate)
         tape = _Tape(blocks, context + 2 * half)
-        fading = np.zeros(
-            (num_channels, 0), np.float32
-        )  # the end of the conversion before, to be cross-faded
+        # The end of the conversion before, to be cross-faded.
+        fading = np.zeros((request.num_channels, 0), np.float32)
         done = 0
-        for start, end, shown in _stretches(self.shots, sample_rate):
+        for start, end, shown in _stretches(self.shots, request.sample_rate):
             first = max(0, start - half - context)
             source = tape.read(first, None if end is None else end + half)
-            converted = self.converter.convert_blocks(
-                source, sample_rate, num_channels, shown or scene, seed=seed, steps=steps
-            )
+            converted = self.converter.convert_blocks(source, replace(request, scene=shown or request.scene))
             wanted = _cross_fade(fading, _skip(converted, done - first), 2 * half)
             if end is None:
                 yield from wanted

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 
-from mvsd.blockwise import BlockConverter, Blocks, Blockwise
+from mvsd.blockwise import BlockConverter, Blocks, Blockwise, Request
 from mvsd.scene import Scene
 
 
@@ -28,20 +29,8 @@ class Transfer(Blockwise):
         self.dereverberator, self.reverberator = dereverberator, reverberator
         self.source_scene = source_scene
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         """See `Blockwise`."""
-        dry = self.dereverberator.convert_blocks(
-            blocks, sample_rate, num_channels, self.source_scene, seed=seed
-        )
-        yield from self.reverberator.convert_blocks(
-            dry, sample_rate, num_channels, scene, seed=seed, steps=steps
-        )
+        out_of_room = replace(request, scene=self.source_scene, steps=None)
+        dry = self.dereverberator.convert_blocks(blocks, out_of_room)
+        yield from self.reverberator.convert_blocks(dry, request)

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from mvsd.amount import reach_seconds
-from mvsd.blockwise import BlockConverter
+from mvsd.blockwise import BlockConverter, Request
 from mvsd.container import (
     add_copy,
     clock_start,
@@ -133,9 +133,10 @@ def convert_video(
     before, after = (level_meter(level, rate, channels) for _ in range(2))
     with _io_errors(output), tempfile.TemporaryFile(dir=target.parent) as file:
         spool = _Spool(file, channels)
-        read = Metered(sound.blocks(), before, channels, rate)
-        converted = converter.convert_blocks(read, rate, channels, scene, seed=seed, steps=steps)
-        for block in Metered(converted, after, channels, rate):
+        read = Metered(sound.blocks(), before)
+        request = Request(rate, channels, scene, seed=seed, steps=steps)
+        converted = converter.convert_blocks(read, request)
+        for block in Metered(converted, after):
             spool.write(block)
             bar.heard(spool.num_samples / rate)
         if spool.num_samples != read.num_samples:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from mvsd.blockwise import Blocks, Blockwise, add_change
+from mvsd.blockwise import Blocks, Blockwise, Request, add_change
 from mvsd.scene import Scene
 from mvsd.streaming import convolve_blocks
 
@@ -45,19 +44,11 @@ class Room(Blockwise):
         late = self.rir * (-1) ** seed
         return np.concatenate([self.rir[:1], late[1:]])
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
-        late = self.response(seed=seed)
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
+        late = self.response(seed=request.seed)
         late[0] = 0
-        return add_change(blocks, sample_rate, num_channels, lambda low: convolve_blocks(low, late))
+        rate, num_channels = request.sample_rate, request.num_channels
+        return add_change(blocks, rate, num_channels, lambda low: convolve_blocks(low, late))
 
 
 class Answer(Blockwise):
@@ -66,7 +57,7 @@ class Answer(Blockwise):
     def __init__(self, dry: np.ndarray) -> None:
         self.dry = np.atleast_2d(dry)
 
-    def convert_blocks(self, blocks: Iterable[Any], *_: object, **__: object) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         num_read = sum(block.shape[1] for block in blocks)
         assert num_read == self.dry.shape[1]
         yield from (self.dry[:, start : start + 3000] for start in range(0, num_read, 3000))

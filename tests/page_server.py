@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mvsd.blockwise import Blocks, Request
 from mvsd.web.app import serving
 from mvsd.web.jobs import Limits, Models
 
@@ -34,10 +37,10 @@ def serve(folder: Path, reverberator: Path, dereverberator: Path, port: int) -> 
     models = Models.load(reverberator, dereverberator, "cpu")
     convert_blocks = models.reverberator.convert_blocks
 
-    def waiting_blocks(*arguments: Any, **options: Any) -> Iterator[Any]:
+    def waiting_blocks(blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         while (folder / "gate").exists():
             time.sleep(0.05)
-        yield from convert_blocks(*arguments, **options)
+        yield from convert_blocks(blocks, request)
 
     models.reverberator.convert_blocks = waiting_blocks  # type: ignore[method-assign]
     tempfile.tempdir = str(folder / "temporary")

@@ -24,7 +24,7 @@ from mvsd.amount import (
     relocation,
     reverberation,
 )
-from mvsd.blockwise import BlockConverter, Blockwise
+from mvsd.blockwise import BlockConverter, Blocks, Blockwise, Request
 from mvsd.decay import bend_decay
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.fullband import extend_response
@@ -37,7 +37,7 @@ SCENE = Scene(np.zeros((16, 16, 3), np.uint8))
 class Broken(Blockwise):
     """Must not be run."""
 
-    def convert_blocks(self, *_: object, **__: object) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         raise AssertionError
 
 
@@ -82,7 +82,7 @@ def test_blocks_of_any_size_give_the_same(name: str) -> None:
     wrapper = WRAPPERS[name](SMALL)
     whole = wrapper.convert(source, 44_100)
     pieces = np.split(source, [1, 700, 700, 9000], axis=1)
-    streamed = np.concatenate(list(wrapper.convert_blocks(pieces, 44_100, 2)), axis=1)
+    streamed = np.concatenate(list(wrapper.convert_blocks(pieces, Request(44_100, 2))), axis=1)
     np.testing.assert_allclose(streamed, whole, atol=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_memory_is_constant(name: str) -> None:
             num_read += RATE
             yield noise(1, RATE, seed=index)
 
-    for block in WRAPPERS[name](SMALL).convert_blocks(source(), RATE, 1):
+    for block in WRAPPERS[name](SMALL).convert_blocks(source(), Request(RATE, 1)):
         num_done += block.shape[1]
         most = max(most, num_read - num_done)
     assert num_done == num_read == 40 * RATE
@@ -381,7 +381,7 @@ def test_amounts_apply_in_order() -> None:
     wetter = source + 10 ** (6 / 20) * (bent - source)
     together = reverberation(SMALL, rt60=0.2, wet_db=6, strength=0.5)
     np.testing.assert_allclose(
-        together.convert_blocks([source[None]], RATE, 1).__next__()[0],
+        together.convert_blocks([source[None]], Request(RATE, 1)).__next__()[0],
         0.5 * (source + wetter)[:8000],
         atol=1e-5,
     )

@@ -12,7 +12,7 @@ import pytest
 from videos import Kind, make_video, pictures
 
 from mvsd.audio import load_audio, resample
-from mvsd.blockwise import Blocks, Blockwise
+from mvsd.blockwise import Blocks, Blockwise, Request
 from mvsd.check import LEAST_FIT, Check, Checked, compare_words, heard, levelled, words_fit
 from mvsd.errors import MissingExtraError, MvsdError
 from mvsd.video import convert_recording
@@ -27,12 +27,10 @@ class Silencer(Blockwise):
     def __init__(self, seconds: float = 1e9, gain: float = 0.0) -> None:
         self.seconds, self.gain = seconds, gain
 
-    def convert_blocks(
-        self, blocks: Blocks, sample_rate: int, num_channels: int, *_: object, **__: object
-    ) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         done = 0
         for block in blocks:
-            time = (done + np.arange(block.shape[1])) / sample_rate
+            time = (done + np.arange(block.shape[1])) / request.sample_rate
             done += block.shape[1]
             yield block * np.where(time < self.seconds, 0.5, self.gain).astype(np.float32)
 
@@ -71,7 +69,7 @@ def test_the_conversion_is_not_touched(ears: list[np.ndarray]) -> None:
 
 
 def test_what_changed_is_told_with_its_place(ears: list[np.ndarray]) -> None:
-    def scramble(blocks: Blocks, *_: object, **__: object) -> Iterator[np.ndarray]:
+    def scramble(blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         for index, block in enumerate(blocks):
             yield block[:, ::-1] if index in (1, 3) else block
 
@@ -79,7 +77,7 @@ def test_what_changed_is_told_with_its_place(ears: list[np.ndarray]) -> None:
     converter.convert_blocks = scramble  # type: ignore[method-assign]
     checked = Checked(converter)
     blocks = np.split(noise(1, 45 * RATE), [10 * RATE, 20 * RATE, 30 * RATE, 40 * RATE], axis=1)
-    assert len(list(checked.convert_blocks(blocks, RATE, 1))) == 5
+    assert len(list(checked.convert_blocks(blocks, Request(RATE, 1)))) == 5
     (line,) = checked.check.warnings()
     assert line.startswith("the words may have changed in 2 of 5 pieces of 10 s, most at ")
     assert checked.check.words[0] == pytest.approx(-1)

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mvsd
-from mvsd.blockwise import AudioConverter, Blocks, Blockwise
+from mvsd.blockwise import AudioConverter, Blocks, Blockwise, Request
 from mvsd.coloration import even_early
 from mvsd.converter import Converter
 from mvsd.converter_config import ConverterConfig
@@ -152,7 +152,7 @@ def test_blocks_of_any_size_give_the_same(name: str) -> None:
     source = voice(2, 50_000)
     whole = CONVERTERS[name].convert(source, 44_100, SCENE, steps=1)
     pieces = np.split(source, [1, 700, 700, 31_000], axis=1)
-    streamed = CONVERTERS[name].convert_blocks(pieces, 44_100, 2, SCENE, steps=1)
+    streamed = CONVERTERS[name].convert_blocks(pieces, Request(44_100, 2, SCENE, steps=1))
     np.testing.assert_allclose(np.concatenate(list(streamed), axis=1), whole, atol=1e-5)
 
 
@@ -162,7 +162,7 @@ class Counting(Blockwise):
     def __init__(self) -> None:
         self.lengths: list[int] = []
 
-    def convert_blocks(self, blocks: Blocks, *_: Any, **__: Any) -> Iterator[np.ndarray]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         for block in blocks:
             self.lengths.append(block.shape[1])
             yield block
@@ -182,7 +182,7 @@ def test_a_recording_is_given_in_blocks() -> None:
 def test_its_blocks_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvsd.blockwise._BLOCK_SECONDS", 1)
     source = voice(2, 100_000)
-    whole = list(CONVERTERS[name].convert_blocks([source], 44_100, 2, SCENE, steps=1))
+    whole = list(CONVERTERS[name].convert_blocks([source], Request(44_100, 2, SCENE, steps=1)))
     made = CONVERTERS[name].convert(source, 44_100, SCENE, steps=1)
     assert np.array_equal(made, np.concatenate(whole, axis=1))
 
@@ -353,7 +353,7 @@ def test_tail_longer_than_a_block_is_not_cut() -> None:
     impulse = np.zeros(6000, np.float32)
     impulse[10] = 0.5
     converter = CONVERTERS["response"]
-    blocks = converter.convert_blocks(np.split(impulse[None], 60, axis=1), 16_000, 1, SCENE)
+    blocks = converter.convert_blocks(np.split(impulse[None], 60, axis=1), Request(16_000, 1, SCENE))
     estimate = np.concatenate(list(blocks), axis=1)[0]
     np.testing.assert_allclose(estimate[10 : 10 + 4096], 0.5 * converter.response(SCENE), atol=1e-5)
 

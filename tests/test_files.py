@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvsd.audio import load_audio, rechunk, save_audio
+from mvsd.blockwise import Blocks, Request
 from mvsd.errors import AudioFileError, MvsdError, OutputExistsError
 from mvsd.files import ConversionReport, convert_file
 from mvsd.scene import Scene
@@ -29,25 +29,16 @@ class Gain:
 
     def __init__(self, gain: float = 0.5, *, fail: BaseException | None = None, num_extra: int = 0) -> None:
         self.gain, self.fail, self.num_extra = gain, fail, num_extra
-        self.arguments: tuple[Any, ...] = ()
+        self.request: Request | None = None
 
-    def convert_blocks(
-        self,
-        blocks: Iterable[Any],
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[Any]:
-        self.arguments = (sample_rate, num_channels, scene, seed, steps)
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
+        self.request = request
         for block in rechunk(blocks, 7001):
             yield self.gain * block
         if self.fail is not None:
             raise self.fail
         if self.num_extra:
-            yield np.zeros((num_channels, self.num_extra), np.float32)
+            yield np.zeros((request.num_channels, self.num_extra), np.float32)
 
 
 def noise(num_samples: int, channels: int = 1) -> np.ndarray:
@@ -130,7 +121,7 @@ def test_arguments_reach_the_converter(tmp_path: Path) -> None:
     save_audio(tmp_path / "in.wav", noise(100, 2), 8000)
     scene, converter = Scene(np.zeros((20, 20, 3), np.uint8)), Gain()
     convert_file(converter, tmp_path / "in.wav", tmp_path / "out.wav", scene, seed=7, steps=3)
-    assert converter.arguments == (8000, 2, scene, 7, 3)
+    assert converter.request == Request(8000, 2, scene, seed=7, steps=3)
 
 
 def test_progress(tmp_path: Path) -> None:
@@ -173,7 +164,7 @@ def test_an_existing_output_is_kept_without_force_and_no_work_is_done(tmp_path: 
     converter = Gain()
     with pytest.raises(OutputExistsError, match="--force"):
         convert_file(converter, tmp_path / "in.wav", tmp_path / "out.wav")
-    assert (tmp_path / "out.wav").read_bytes() == b"old" and converter.arguments == ()
+    assert (tmp_path / "out.wav").read_bytes() == b"old" and converter.request is None
     convert_file(converter, tmp_path / "in.wav", tmp_path / "out.wav", force=True)
     assert load_audio(tmp_path / "out.wav")[0].shape == (1, 100)
 

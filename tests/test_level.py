@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvsd.audio import load_audio, save_audio
+from mvsd.blockwise import Blocks, Request
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.files import ConversionReport, convert_file
 from mvsd.level import LEVELS, Level, LoudnessMeter, PeakMeter, k_weighting, level_meter
@@ -104,7 +104,7 @@ class Duller:
     def __init__(self, gain: float) -> None:
         self.gain = np.float32(gain)
 
-    def convert_blocks(self, blocks: Iterable[Any], *_: object, **__: object) -> Iterator[Any]:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         for block in blocks:
             yield self.gain * (block + np.roll(block, 1, axis=1)) / 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from mvsd import audio_writer
 from mvsd.audio import AudioReader
-from mvsd.blockwise import Blockwise
+from mvsd.blockwise import Blocks, Blockwise, Request
 from mvsd.files import convert_file
 from mvsd.notes import Chunk, _chunks, append_chunks, read_notes
 
@@ -34,7 +35,7 @@ CHUNKS = (
 class Half(Blockwise):
     """Half of everything."""
 
-    def convert_blocks(self, blocks, sample_rate, num_channels, scene=None, *, seed=0, steps=None):  # type: ignore[no-untyped-def]
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
         for block in blocks:
             yield 0.5 * block
 

@@ -17,7 +17,7 @@ from scipy.io import wavfile
 from mvsd.acoustics import convolve, decay_time, drr_db
 from mvsd.amount import Mix, Rt60, response_of
 from mvsd.blind import BlindEstimate
-from mvsd.blockwise import BlockConverter
+from mvsd.blockwise import BlockConverter, Blocks, Request
 from mvsd.converter import load
 from mvsd.errors import AudioFileError, MvsdError, NotMeasurable, OutputExistsError
 from mvsd.fullband import extend_response
@@ -55,7 +55,7 @@ class Drawn:
     def response(self, *_: object, **__: object) -> np.ndarray:
         return self.rir.copy()
 
-    def convert_blocks(self, *_: object, **__: object) -> object:
+    def convert_blocks(self, blocks: Blocks, request: Request) -> object:
         raise AssertionError
 
 
@@ -199,7 +199,7 @@ def test_blocks_of_any_size_give_the_same_and_silence_stays_silent() -> None:
     room, source = KnownRoom(decaying(0.1, num_samples=3000), RATE), noise(2, 30_000)
     pieces = np.split(source, [1, 700, 700, 9000], axis=1)
     for rate in (RATE, 44_100):
-        streamed = np.concatenate(list(room.convert_blocks(pieces, rate, 2)), axis=1)
+        streamed = np.concatenate(list(room.convert_blocks(pieces, Request(rate, 2))), axis=1)
         np.testing.assert_allclose(streamed, room.convert(source, rate), atol=1e-5)
         assert not room.convert(np.zeros(5000, np.float32), rate).any()
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from mvsd.audio import rechunk
+from mvsd.blockwise import Blocks, Request
 from mvsd.errors import MvsdError
 from mvsd.scene import PANORAMA_ASPECT, Scene
 from mvsd.scene_track import SceneTrack, Shot
@@ -39,17 +40,8 @@ class Rooms:
         seed = 0 if scene is None else int(scene.image[0, 0, 0])
         return np.random.default_rng(seed).standard_normal(self.num_taps)
 
-    def convert_blocks(
-        self,
-        blocks: Iterable[Any],
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[Any]:
-        yield from convolve_blocks(rechunk(blocks, 77), self.response(scene))
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
+        yield from convolve_blocks(rechunk(blocks, 77), self.response(request.scene))
 
 
 def blocks_of(waveform: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
@@ -91,7 +83,7 @@ def test_each_shot_has_its_room_whole_from_the_first_sample(
     waveform = np.random.default_rng(num_samples).standard_normal((channels, num_samples)).astype(np.float32)
     shots = shots_of(list(np.cumsum(lengths) / RATE))
     track = SceneTrack(Rooms(), shots, fade=0.06, context=0.4)
-    blocks = list(track.convert_blocks(blocks_of(waveform, sizes), RATE, channels))
+    blocks = list(track.convert_blocks(blocks_of(waveform, sizes), Request(RATE, channels)))
     result = np.concatenate(blocks, axis=1)
     assert result.shape == waveform.shape
     np.testing.assert_allclose(result, expected(waveform, shots, 0.06), atol=2e-3)
@@ -105,7 +97,7 @@ def test_shots_shorter_than_the_fade_lose_no_sample() -> None:
 
 def test_one_shot_is_the_converter_itself() -> None:
     waveform = np.random.default_rng(0).standard_normal((2, 2000)).astype(np.float32)
-    plain = np.concatenate(list(Rooms().convert_blocks([waveform], RATE, 2, scene(1))), axis=1)
+    plain = np.concatenate(list(Rooms().convert_blocks([waveform], Request(RATE, 2, scene(1)))), axis=1)
     np.testing.assert_array_equal(SceneTrack(Rooms(), shots_of([])).convert(waveform, RATE), plain)
 
 
@@ -125,7 +117,7 @@ def test_shots_are_not_asked_for_before_the_recording_is_there() -> None:
 
     track = SceneTrack(Rooms(), search(), fade=0.01, context=0.3)
     done = 0
-    for block in track.convert_blocks(rechunk([np.ones((1, 2500), np.float32)], 50), RATE, 1):
+    for block in track.convert_blocks(rechunk([np.ones((1, 2500), np.float32)], 50), Request(RATE, 1)):
         done += block.shape[1]
         assert len(asked) <= 1 + done // 995
     assert (done, asked) == (2500, [0, 1, 2])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Models
 
 from mvsd.amount import Mix
-from mvsd.blockwise import Blocks, Blockwise
+from mvsd.blockwise import Blocks, Blockwise, Request
 from mvsd.converter import load
 from mvsd.scene import Scene
 from mvsd.transfer import Transfer
@@ -24,20 +23,10 @@ class Gain(Blockwise):
 
     def __init__(self, gain: float) -> None:
         self.gain = gain
-        self.asked: list[dict[str, Any]] = []
+        self.asked: list[Request] = []
 
-    def convert_blocks(
-        self,
-        blocks: Blocks,
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[np.ndarray]:
-        asked = {"rate": sample_rate, "channels": num_channels, "scene": scene, "seed": seed, "steps": steps}
-        self.asked.append(asked)
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
+        self.asked.append(request)
         yield from (np.float32(self.gain) * block for block in blocks)
 
 
@@ -53,9 +42,8 @@ def test_each_part_gets_its_own_scene(source_scene: Scene | None) -> None:
     np.testing.assert_allclose(
         transfer.convert(source, 44_100, NEW, seed=5, steps=3), 1.5 * source, rtol=1e-6
     )
-    common = {"rate": 44_100, "channels": 2, "seed": 5}
-    assert out.asked == [{**common, "scene": source_scene, "steps": None}]
-    assert into.asked == [{**common, "scene": NEW, "steps": 3}]
+    assert out.asked == [Request(44_100, 2, source_scene, seed=5)]
+    assert into.asked == [Request(44_100, 2, NEW, seed=5, steps=3)]
 
 
 def test_is_what_two_calls_give(tiny_models: Models) -> None:
@@ -77,6 +65,6 @@ def test_streams_and_nests() -> None:
             read += 1
             yield np.ones((1, 100), np.float32)
 
-    for number, block in enumerate(transfer.convert_blocks(source(), RATE, 1), 1):
+    for number, block in enumerate(transfer.convert_blocks(source(), Request(RATE, 1)), 1):
         assert read == number
         np.testing.assert_allclose(block, 1.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from videos import (
 )
 
 from mvsd.audio import load_audio, rechunk, save_audio
+from mvsd.blockwise import Blocks, Request
 from mvsd.errors import AudioFileError, MvsdError, OutputExistsError, VideoFileError
 from mvsd.files import convert_file
 from mvsd.scene import Scene
@@ -49,24 +50,15 @@ class Gain:
         self.gain, self.fail, self.num_extra = gain, fail, num_extra
         self.scenes: list[Scene | None] = []
 
-    def convert_blocks(
-        self,
-        blocks: Iterable[Any],
-        sample_rate: int,
-        num_channels: int,
-        scene: Scene | None = None,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-    ) -> Iterator[Any]:
-        self.scenes.append(scene)
-        gain = self.gain if scene is None else scene.image[..., 0].mean() / 255
+    def convert_blocks(self, blocks: Blocks, request: Request) -> Iterator[np.ndarray]:
+        self.scenes.append(request.scene)
+        gain = self.gain if request.scene is None else request.scene.image[..., 0].mean() / 255
         for block in rechunk(blocks, 7001):
             yield gain * block
         if self.fail is not None:
             raise self.fail
         if self.num_extra:
-            yield np.zeros((num_channels, self.num_extra), np.float32)
+            yield np.zeros((request.num_channels, self.num_extra), np.float32)
 
 
 def listing(folder: Path) -> list[str]:

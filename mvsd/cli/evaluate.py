@@ -41,10 +41,10 @@ class Format(str, Enum):
 
 def _free(page: Path | None) -> Path | None:
     """The folder for the site, if a site may be there: it is written last, and said first."""
-    from mvsd.evaluation.page import require_free
+    from mvsd.evaluation.page import require_place_for_page
 
     if page is not None:
-        require_free(page)
+        require_place_for_page(page)
     return page
 
 
@@ -206,9 +206,9 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
 def _require_places(settings: Settings, out: Path, page: Path | None) -> None:
     """Raise for folders that cannot be written to, before the time is spent on what is to be written."""
     from mvsd.evaluation.evaluate import require_apart
-    from mvsd.evaluation.results import require_free
+    from mvsd.evaluation.results import require_place_for_results
 
-    require_free(out)
+    require_place_for_results(out)
     if page is not None:
         require_apart(settings, page, is_page=True)
 

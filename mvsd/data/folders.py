@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvsd.acoustics import decay_end, direct_index
+from mvsd.acoustics import decay_end, from_direct_sound
 from mvsd.audio import load_audio, resample
 from mvsd.data.example import Example, Examples, key_of
 from mvsd.data.protocols import SAMPLE_RATE
@@ -118,16 +118,14 @@ def _load_rir(path: Path) -> NDArray[np.float32]:
     """A response (R,) at 16 kHz from its direct sound, 1, to its noise floor; raises DataError where it is silent."""
     rir = load_mono(path)
     try:
-        start = direct_index(rir, SAMPLE_RATE)
+        cut = from_direct_sound(rir, SAMPLE_RATE)
     except NotMeasurable as error:
         raise DataError(f"{path} is no response: {error}") from error
     try:
-        stop = decay_end(rir, SAMPLE_RATE)
+        num_noise = len(rir) - decay_end(rir, SAMPLE_RATE)
     except NotMeasurable:  # no decay, so nothing says what of it is noise
-        stop = len(rir)
-    if len(rir) - stop < _BLOCK:
-        stop = len(rir)
-    return np.asarray(rir[start:stop] / rir[start])
+        return cut
+    return cut if num_noise < _BLOCK else cut[:-num_noise]
 
 
 def _read_transcript(path: Path) -> str:

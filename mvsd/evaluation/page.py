@@ -94,7 +94,7 @@ def write_page(
     """
     require_apart(results.settings, folder, is_page=True)
     folder = Path(folder).resolve()  # a link keeps pointing to its folder
-    require_free(folder)
+    require_place_for_page(folder)
     num_clips = len(open_examples(results.settings))
     indices = sorted({int(i) for i in np.linspace(0, num_clips - 1, min(num_scenes, num_clips)).round()})
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -136,7 +136,7 @@ def _put(part: Path, folder: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def require_free(folder: Path) -> None:
+def require_place_for_page(folder: Path) -> None:
     """Raise OutputExistsError where a page would replace something else."""
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file; give a folder for the page")

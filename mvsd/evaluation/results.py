@@ -131,9 +131,9 @@ class Results:
     def write(self, folder: str | Path) -> list[Path]:
         """Write `FILES`, replacing those of an earlier run, and the trials on voices; returns the paths of `FILES`.
 
-        Raises DataError where that is impossible, and OutputExistsError as `require_free` does.
+        Raises DataError where that is impossible, and OutputExistsError as `require_place_for_results` does.
         """
-        require_free(folder)
+        require_place_for_results(folder)
         contents = (
             self.clips_csv(),
             json.dumps([replace(r, embedding=()).to_dict() for r in self.records], indent=1) + "\n",
@@ -158,7 +158,7 @@ class Results:
         return "\n".join(grid.show(form, width) for grid in grids)
 
 
-def require_free(folder: str | Path) -> None:
+def require_place_for_results(folder: str | Path) -> None:
     """Raise OutputExistsError where results would replace a file that is not one of an evaluation."""
     checks = (_is_table, _is_list_of_records, _is_summary)
     for path, is_ours in zip((Path(folder, name) for name in FILES), checks, strict=True):
