@@ -136,10 +136,10 @@ class Converter(nn.Module, Blockwise):
     def earlier_passes(
         self, source: Tensor, tokens: Tensor, seeds: Tensor, *, num_steps: int, num_passes: int | None = None
     ) -> Tensor:
-        """All passes of `forward` over speech in a room (B, T) but the last, without gradient -> (B, 2, T).
+        """All passes of `forward` over speech in a room (B, T) but the last -> (B, 2, T).
 
         That is the source less the late reverberation which they find, and the estimate of the last of them; before
-        the first pass, the source itself for both.
+        the first pass, the source itself for both. What they find has no gradient, the source itself keeps its own.
         """
         earlier = torch.stack([source, source], dim=1)
         for _ in range(self.config.num_passes - 1 if num_passes is None else num_passes):

@@ -116,6 +116,7 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """noisy (B, 2, F, N), time (B,) in 0..1 -> denoised (B, 2, F, N)."""
         c_skip, c_out, c_in, c_noise = self.path.preconditioning(time.view(-1, 1, 1, 1))
+        share = 1 - c_skip  # what the noisy spectrogram does not say of the clean one is left to the source
         known = torch.cat([c_in * noisy, condition.source], dim=1)
 
         def corrected(network: nn.Module, inputs: Tensor, base: Tensor, filtered: Tensor) -> Tensor:
@@ -123,10 +124,10 @@ class Denoiser(nn.Module):
             # Split, not indexed: the gradient of an index is a whole tensor of zeros.
             residual, taps = output.split_with_sizes([2, 2 * self.num_taps], dim=1)
             estimate = base + c_out * residual
-            return estimate + filter_frames(filtered, taps) if self.num_taps else estimate
+            return estimate + share * filter_frames(filtered, taps) if self.num_taps else estimate
 
         source = condition.source[:, :2]
-        base = c_skip * noisy + source if self.adds_source else c_skip * noisy
+        base = c_skip * noisy + share * source if self.adds_source else c_skip * noisy
         estimate = corrected(self.network, known, base, source)
         if self.refiner is None:
             return estimate

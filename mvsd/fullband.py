@@ -33,6 +33,7 @@ _FFT_SIZE, _HOP = 512, 128
 _TRANSFORM = {"nperseg": _FFT_SIZE, "noverlap": _FFT_SIZE - _HOP}
 _NUM_FRAMES = 5  # over which channels are compared
 _OPPOSITE = -0.3  # correlation from which on a channel counts as turned over
+_SILENT_DB, _SILENT_SECONDS = -90.0, 0.02  # below a window's peak for so long is what no microphone records
 
 
 def convert_by_response(
@@ -127,14 +128,20 @@ def convert_by_estimate(
 
     `size` and `overlap` are those of `overlap_windows`, in samples at 16 kHz. What the estimate changes is resampled
     and added to the recording. Above 16 kHz the rest of the recording, which the core does not see, is multiplied by
-    the gain of `_top_gain`. As many samples come out as go in, and silence stays silence.
+    the gain of `_top_gain`. As many samples come out as go in, and silence stays silence: the estimate does not hear
+    it, but what sounds before and after it put together, since a room that ends at once looks like no room at all.
     """
 
     def change(window: np.ndarray, index: int) -> np.ndarray:
+        changed = np.zeros_like(window)
+        sounds = _sounds(window[:num_channels])
+        if sounds.any():
+            changed[:, sounds] = change_part(window[:, sounds], index)
+        return changed
+
+    def change_part(window: np.ndarray, index: int) -> np.ndarray:
         """(C, n) -> (C, n); of a wide stream (2 C + 1, n), see `_wide`, what makes it estimate, rest and gain - 1."""
         source = window[:num_channels]
-        if not source.any():
-            return np.zeros_like(window)
         mixture = _mixture(source)
         dry = estimate(mixture, index)
         changed: np.ndarray = _link(source, mixture, dry) - source
@@ -156,6 +163,16 @@ def _wide(blocks: Blocks) -> Iterator[np.ndarray]:
     """(C, n) -> (2 C + 1, n): the recording to be converted, itself to be freed of the core's band, and no gain."""
     for block in blocks:
         yield np.concatenate([block, block, np.zeros_like(block[:1])])
+
+
+def _sounds(window: np.ndarray) -> NDArray[np.bool_]:
+    """False in silences of 20 ms or more, all channels 90 dB below the peak: (C, n) -> (n,)."""
+    level = np.abs(window).max(axis=0)
+    silent = level <= level.max() * 10 ** (_SILENT_DB / 20)
+    for start, stop in np.flatnonzero(np.diff(silent, prepend=False, append=False)).reshape(-1, 2):
+        if stop - start < min(round(_SILENT_SECONDS * CORE_RATE), len(level)):
+            silent[start:stop] = False
+    return ~silent
 
 
 def _mixture(window: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from mvsd.spectrogram import magnitude, rms
 
 CONVERTERS = ("reverberator", "dereverberator")
 WEIGHTED = ("style", "different", "added", "words", "level", "envelope", "depth", "cycle", "made")
+MEASURED = ("residual_drr_db", "input_drr_db")  # for the curves, not to be minimised
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class MutualConfig:
     `start_share` is the share of rows in which a bridge is trained at time 1, where sampling starts and where all is
     still to be found out, and `reverberator_share` that of the pairs which teach the reverberator's diffusion: a
     response is learned sooner than speech, and its envelope, which all pairs teach, says most of what a photo knows.
+    At 0 only the envelope is learned.
     (Several processes each take that share of their own pairs, rounded, so a step is not quite that of one process.)
     `learners` are the converters that change; another one only grades. `keeps_statistics` leaves those of batch
     normalisation as they are, which suits a run that goes on from weights that have seen more than it will.
@@ -123,7 +125,12 @@ class MutualLearning(nn.Module):
         if cycle:
             terms |= self.cycle_losses(batch, tokens)
         named = [(name.split("/")[1], value) for name, value in terms.items()]
-        weighted = [self.weights[name] * value for name, value in named if name in self.weights]
+        if unknown := {name for name, _ in named} - {*self.weights, *MEASURED}:
+            raise ConfigError(
+                f"loss terms without a weight: {', '.join(sorted(unknown))}; give MutualConfig a field of each name, "
+                "and add it to WEIGHTED"
+            )
+        weighted = [self.weights[name] * value for name, value in named if name not in MEASURED]
         if not weighted:
             raise ConfigError(
                 f"nothing in these rows teaches {' and '.join(self.config.learners)}; give data.num_paired more than 0"
@@ -145,10 +152,11 @@ class MutualLearning(nn.Module):
             source, target = batch.anechoic[rows], batch.reverberant[rows]
             if name == "dereverberator":
                 source, target = target, source
-            losses = converter.losses(
-                source, target, batch.rir[rows], tokens[name][rows], times[name][rows], batch.seeds[rows]
-            )
-            terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
+            if share:
+                losses = converter.losses(
+                    source, target, batch.rir[rows], tokens[name][rows], times[name][rows], batch.seeds[rows]
+                )
+                terms |= {f"{name}/{term}": value.mean() for term, value in losses.items()}
             if converter.generates_response:
                 pairs = slice(0, batch.num_paired)
                 envelope = converter.envelope_loss(batch.rir[pairs], tokens[name][pairs])

@@ -424,6 +424,24 @@ class TestMixer:
         batch = noisy.pairs(8)
         torch.testing.assert_close(batch.reverberant, batch.anechoic, atol=1e-5, rtol=0)
 
+    def test_recordings_break_off_on_both_sides(self, mixer: Mixer) -> None:
+        def pairs(**changes: Any) -> Batch:
+            other = object.__new__(Mixer)
+            other.__dict__ |= {**vars(mixer), "config": replace(mixer.config, **changes)}
+            return other.pairs(24)
+
+        whole, cut = pairs(), pairs(cut_share=1.0)
+        silent = (cut.reverberant == 0) & (cut.anechoic == 0)
+        assert silent.any(dim=1).all()
+        for batch in (whole, cut):  # what is not silent is as it was, but for the level
+            batch.anechoic[silent], batch.reverberant[silent] = 0.0, 0.0
+        gain = cut.reverberant.norm(dim=1) / whole.reverberant.norm(dim=1)
+        torch.testing.assert_close(cut.anechoic, gain[:, None] * whole.anechoic, atol=1e-5, rtol=1e-4)
+        to_the_end = silent[:, -1]
+        assert 0 < int(to_the_end.sum()) < 24
+        noisy = pairs(cut_share=1.0, noise_share=1.0, noise_db=(-40.0, -40.0))
+        assert not (noisy.reverberant == 0).any()
+
     def test_a_microphone_that_ends_at_a_frequency(self) -> None:
         config = DataConfig(band_limit_share=1.0)
         voice = np.random.default_rng(0).standard_normal(16_384).astype(np.float32)

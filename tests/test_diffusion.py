@@ -125,9 +125,22 @@ def test_untrained_head(num_taps: int, adds_source: bool) -> None:
     torch.testing.assert_close(denoised, source if adds_source else c_skip * noisy)
 
 
+@pytest.mark.parametrize("time", [1e-3, 0.02, 0.2, 0.6, 1.0])
+@pytest.mark.parametrize("num_taps", [0, 4])
+def test_what_an_untrained_network_is_asked_for_is_of_unit_scale_at_any_time(
+    num_taps: int, time: float
+) -> None:
+    path, (clean, source) = NoisePath(sigma_data=0.5), (normal(8, 2, 9, 9, seed=k) * 0.5 for k in (1, 2))
+    denoiser = Denoiser(Zero(2 + 2 * num_taps), path, num_taps=num_taps, adds_source=num_taps > 0)
+    times = torch.full((8,), time)
+    noisy = denoiser.noisy(clean, normal(8, 2, 9, 9), times, source)
+    denoised = denoiser(noisy, times, Condition(source, torch.zeros(8, 1, 1)))
+    assert 0.5 < denoiser.loss(clean, denoised, times).mean() < 4
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_refiner_does_to_the_estimate_what_the_network_does_to_the_source(path: Path) -> None:
-    """With constant outputs: estimate + c_out residual + filter(estimate), from what the first network makes."""
+    """With constant outputs: estimate + c_out residual + (1 - c_skip) filter(estimate), from what the first makes."""
     seen = []
 
     class Constant(torch.nn.Module):
@@ -140,9 +153,10 @@ def test_refiner_does_to_the_estimate_what_the_network_does_to_the_source(path: 
     first = Denoiser(Constant(), path, num_taps=2, adds_source=True)
     both = Denoiser(Constant(), path, num_taps=2, adds_source=True, refiner=Constant())
     estimate, refined = first(noisy, time, condition), both(noisy, time, condition)
-    c_out = path.preconditioning(time.view(-1, 1, 1, 1))[1]
+    c_skip, c_out, _, _ = path.preconditioning(time.view(-1, 1, 1, 1))
     taps = torch.full((2, 4, 5, 6), 0.5)
-    torch.testing.assert_close(refined, estimate + c_out * 0.5 + filter_frames(estimate, taps))
+    filtered = (1 - c_skip) * filter_frames(estimate, taps)
+    torch.testing.assert_close(refined, estimate + c_out * 0.5 + filtered)
     torch.testing.assert_close(seen[2], torch.cat([estimate, seen[1]], dim=1))
 
 

@@ -112,6 +112,32 @@ def test_silence_stays_silence(name: str, sample_rate: int, num_channels: int, s
     assert not whole(CONVERTS[name], np.zeros_like(source), sample_rate).any()
 
 
+@pytest.mark.parametrize("sample_rate", [16_000, 44_100])
+def test_silence_is_left_out_of_what_is_estimated(sample_rate: int) -> None:
+    heard: list[int] = []
+
+    def estimate(window: np.ndarray, _: int) -> np.ndarray:
+        heard.append(len(window))
+        return 0.5 * window
+
+    def seconds(source: np.ndarray) -> list[float]:
+        heard.clear()
+        blocks = convert_by_estimate([source], estimate, sample_rate, 2, size=65_536, overlap=16_384)
+        converted = np.concatenate(list(blocks), axis=1)
+        assert converted.shape == source.shape
+        silent = converted[:, sample_rate + 500 : sample_rate + sample_rate // 2 - 500]
+        assert np.abs(silent).max() < 1e-8
+        return [round(length / 16_000, 1) for length in heard]
+
+    source = noise(2, 3 * sample_rate)
+    source[:, sample_rate : sample_rate + sample_rate // 2] = 0
+    assert seconds(source) == [2.5]
+    source[0, -1] = source[1, : sample_rate // 2] = 0  # one channel alone, or one sample
+    assert seconds(source) == [2.5]
+    source[:, -sample_rate:] *= 1e-6  # less than a part of 30,000: no microphone's
+    assert seconds(source) == [1.5]
+
+
 @pytest.mark.parametrize("name", CONVERTS)
 @settings(max_examples=10)
 @given(sample_rate=RATES, num_channels=st.integers(2, 8))

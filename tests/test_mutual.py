@@ -132,6 +132,21 @@ def test_each_learns_its_own_direction(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(out[0], batch.reverberant) and torch.equal(out[1], batch.anechoic)
 
 
+def test_a_reverberator_may_learn_the_envelope_alone() -> None:
+    terms = make_learning(learners=("reverberator",), reverberator_share=0.0)(make_batch(), cycle=False)
+    assert set(terms) == {"reverberator/envelope", "total"}
+
+
+def test_a_loss_without_a_weight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning = make_learning()
+    losses = learning.dereverberator.losses
+    monkeypatch.setattr(
+        learning.dereverberator, "losses", lambda *given: losses(*given) | {"mine": torch.ones(4)}
+    )
+    with pytest.raises(ConfigError, match="without a weight: mine; give MutualConfig a field"):
+        learning(make_batch(), cycle=False)
+
+
 @pytest.mark.parametrize(("back", "is_closed"), [(1 / 3, True), (1.0, False)])
 def test_the_loop_is_closed_by_the_other(
     back: float, is_closed: bool, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,8 @@ class DataConfig:
         band_limit_share: share of the crops that such a microphone ends between 3.5 and 7.5 kHz.
         noise_share: share of the crops to both sides of which the same noise is added, so that it is left alone.
         noise_db: range of that noise's level, dB relative to the reverberant voice.
+        cut_share: share of the paired rows that break off on both sides alike, as edited recordings do, so that a room
+            which ends in the middle of its decay is not taken for none; what noise is added goes on.
         level_db: range of the RMS level of a dry crop, dB of full scale.
         scenes: what chance does to the photos.
         num_workers: threads that prepare batches ahead; the batches do not depend on it.
@@ -82,6 +84,7 @@ class DataConfig:
     band_limit_share: float = 0.0
     noise_share: float = 0.0
     noise_db: tuple[float, float] = (-50.0, -20.0)
+    cut_share: float = 0.0
     level_db: tuple[float, float] = (-35.0, -17.0)
     scenes: SceneConfig = field(default_factory=SceneConfig)
     num_workers: int = 1
@@ -95,7 +98,7 @@ class DataConfig:
         require_positive("data", {name: getattr(self, name) for name in sizes})
         if self.num_paired + self.num_reverberant + self.num_anechoic < 1:
             raise ConfigError("a batch has no rows; set data.num_paired, num_reverberant or num_anechoic")
-        shares = ("dry_share", "band_limit_share", "noise_share")
+        shares = ("dry_share", "band_limit_share", "noise_share", "cut_share")
         require_shares("data", {name: getattr(self, name) for name in shares})
         for name in ("level_db", "room_gain_db", "noise_db"):
             if getattr(self, name)[0] > getattr(self, name)[1]:
@@ -237,6 +240,9 @@ class Mixer:
         voice = through_microphone(voice, generator, config)
         reverberant = _convolve_valid(voice, rir)
         anechoic = voice[config.rir_samples - 1 :]
+        if paired and config.cut_share and generator.random() < config.cut_share:
+            heard = _broken_off(len(anechoic), generator)
+            anechoic, reverberant = heard * anechoic, heard * reverberant
         if config.noise_share and generator.random() < config.noise_share:
             noise = coloured_noise(len(anechoic), generator)
             noise *= 10 ** (generator.uniform(*config.noise_db) / 20) * np.sqrt(
@@ -346,6 +352,15 @@ def _convolve_valid(voice: np.ndarray, rir: np.ndarray) -> np.ndarray:
     size = fft.next_fast_len(len(voice), real=True)
     product = fft.rfft(voice, size) * fft.rfft(rir, size)
     return np.asarray(fft.irfft(product, size)[len(rir) - 1 : len(voice)], dtype=np.float32)
+
+
+def _broken_off(num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """1, and 0 from some moment on (T,): for good, or in half of the cases until another moment."""
+    start = int(generator.integers(num_samples // 8, num_samples))
+    stop = num_samples if generator.random() < 0.5 else int(generator.integers(start, num_samples))
+    heard = np.ones(num_samples, np.float32)
+    heard[start:stop] = 0.0
+    return heard
 
 
 def _level_gain(anechoic: np.ndarray, level_db: float, loudest: np.ndarray) -> np.float32:
