@@ -52,9 +52,9 @@ class NotMeasurable(MvsdError):
 
 
 class MissingExtraError(MvsdError):
-    """An optional dependency is missing; the message names the extra that brings it."""
+    """An optional dependency is missing; the message, after `hint`, names the extra that brings it."""
 
-    def __init__(self, extra: str, package: str) -> None:
+    def __init__(self, extra: str, package: str, hint: str = "") -> None:
         super().__init__(
-            f'{package} is not installed; in mvsd\'s source folder run: pip install ".[{extra}]"'
+            f'{hint}{package} is not installed; in mvsd\'s source folder run: pip install ".[{extra}]"'
         )

@@ -88,11 +88,11 @@ def convert_folder(
 ) -> FolderReport:
     """Convert every recording below a folder to one of the same name below another.
 
-    `scene` is a photo for all, or a folder of photos: for a/b.wav that is a/b.jpg (or .jpeg, .png, .webp) in it, else
-    b.jpg. `settings` says all else that an output depends on: only with the same ones it is kept; another one that is
-    in the way is a failure, or with `force` is replaced. `jobs` processes work, each with one thread of torch; with one
-    job it is this process. What fails is in the report, and never stops the rest; an interrupt loses no more than the
-    files at work. `progress` is called with the files done and the files in all.
+    `scene` is a photo for all, or a folder of photos: for a/b.wav that is a/b.jpg (or another of `PHOTO_SUFFIXES`) in
+    it, else b.jpg. `settings` says all else that an output depends on: only with the same ones it is kept; another one
+    that is in the way is a failure, or with `force` is replaced. `jobs` processes work, each with one thread of torch;
+    with one job it is this process. What fails is in the report, and never stops the rest; an interrupt loses no more
+    than the files at work. `progress` is called with the files done and the files in all.
 
     Raises MvsdError where there is nothing to convert, one folder is in the other, or `jobs` is below 1.
     """

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mvsd.errors import PhotoError
+from mvsd.heif import is_heif, open_heif
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+FORMATS = ("JPEG", "PNG", "WEBP", "HEIF")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif")
 MIN_SIDE = 16  # pixels; less than this shows no room
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8.0  # a full-circle panorama has 2 to 4
 LOADED_SIDE = 1024  # pixels; larger photos are shrunk to this on loading
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)
 CANVAS = (4, 96, 192)  # channels, rows and columns of the least that a network sees
@@ -32,13 +32,14 @@ DEPTH_UNIT = 10.0  # metres per unit of the canvas' depth channel
 _TURNS = 8
 _GREY = (128, 128, 128, 255)
 _ASPECT_TOLERANCE = 0.02  # photo against depth map; covers rounding to whole pixels
-# Pillow's decoders raise any of these on a damaged file.
+# Pillow's decoders, and libheif, raise any of these on a damaged file.
 _DECODING_ERRORS = (
     ArithmeticError,
     EOFError,
     LookupError,
     MemoryError,
     OSError,
+    RuntimeError,
     SyntaxError,
     TypeError,
     ValueError,
@@ -72,16 +73,16 @@ class Scene:
 
     @classmethod
     def open(cls, path: str | Path, depth_path: str | Path | None = None) -> Scene:
-        """Reads a JPEG, PNG or WebP photo and, if given, its depth.
+        """Reads a JPEG, PNG, WebP or HEIF (HEIC) photo and, if given, its depth.
 
-        The EXIF orientation is applied, transparency laid on mid-grey (it says least about the room), the
-        first frame of an animation taken, and a photo longer than `LOADED_SIDE` shrunk to it. The depth is a
-        16-bit grey PNG in millimetres or an .npy array (H, W) of float metres, with the aspect ratio of the
-        upright photo.
+        The orientation is applied, transparency laid on mid-grey (it says least about the room), the first
+        frame of an animation or the primary image of several taken, and a photo longer than `LOADED_SIDE`
+        shrunk to it. The depth is a 16-bit grey PNG in millimetres or an .npy array (H, W) of float metres,
+        with the aspect ratio of the upright photo.
 
         Raises `PhotoError` for a file that is missing, no photo, damaged, smaller than `MIN_SIDE` on a side,
         larger than `MAX_PIXELS` (told from the header, without decoding) or longer than `MAX_ASPECT` times
-        its width.
+        its width, and `MissingExtraError` for HEIF without the extra heic.
         """
         image = _load_image(Path(path))
         return cls(image, None if depth_path is None else _load_depth(Path(depth_path), image.shape[:2]))
@@ -161,7 +162,7 @@ def _load_image(path: Path) -> NDArray[np.uint8]:
                 return _decode(photo)
             except _DECODING_ERRORS as error:
                 raise PhotoError(
-                    f"{path}: truncated or damaged {photo.format} ({error}); save it again"
+                    f"{path}: truncated or damaged {photo.format} ({_reason(error)}); save it again"
                 ) from error
 
 
@@ -169,7 +170,7 @@ def _open_photo(path: Path, formats: tuple[str, ...]) -> Image.Image:
     """Reads the header only."""
     wanted = ", ".join(formats)
     try:
-        return Image.open(path, formats=formats)
+        return _identified(path, formats)
     except Image.DecompressionBombError as error:
         limit = f"{MAX_PIXELS // 1_000_000} megapixels"
         raise PhotoError(
@@ -182,16 +183,29 @@ def _open_photo(path: Path, formats: tuple[str, ...]) -> Image.Image:
     except IsADirectoryError:
         raise PhotoError(f"{path}: a folder; give the path of a photo in {wanted}") from None
     except _DECODING_ERRORS as error:
-        raise PhotoError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise PhotoError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """In one line, which libheif's reasons are not."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def _identified(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    """HEIF is opened apart: as a plugin it would be there for whatever else in this process opens pictures."""
+    try:
+        return Image.open(path, formats=[name for name in formats if name != "HEIF"])
+    except UnidentifiedImageError:
+        if "HEIF" not in formats or not is_heif(path):
+            raise
+    return open_heif(path, MAX_PIXELS)
 
 
 def _what_came(path: Path, formats: tuple[str, ...]) -> str:
     if path.stat().st_size == 0:
         return "an empty file (0 bytes)"
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS:
-        return "a picture in HEIC, as phones take it; export it as JPEG"
+    if is_heif(path):
+        return "a picture in HEIF"
     try:
         with Image.open(path) as other:
             return f"a picture in {other.format}" if other.format not in formats else "a damaged file"
@@ -213,12 +227,11 @@ def _require_size(path: Path, size: tuple[int, int]) -> None:
 def _decode(photo: Image.Image) -> NDArray[np.uint8]:
     """Pixels (H, W, 3) of the first frame, upright, at most `LOADED_SIDE` long."""
     shrink = max(1.0, max(photo.size) / LOADED_SIDE)
-    photo.draft(
-        None, (int(photo.width / shrink), int(photo.height / shrink))
-    )  # a JPEG decodes straight to 1/2 ... 1/8
+    if photo.format == "JPEG":  # decodes straight to 1/2 ... 1/8; a HEIF would take the thumbnail it brings
+        photo.draft(None, (int(photo.width / shrink), int(photo.height / shrink)))
     photo.load()
     try:
-        ImageOps.exif_transpose(photo, in_place=True)
+        ImageOps.exif_transpose(photo, in_place=True)  # a HEIF is upright, and its EXIF says so by now
     except _DECODING_ERRORS:  # a photo with unreadable EXIF is still a photo
         pass
     if photo.mode.startswith("I"):  # 16-bit grey

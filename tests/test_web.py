@@ -159,7 +159,7 @@ def test_what_cannot_be_done_is_said_before_it_is_tried(files: Path, models: Mod
     with pytest.raises(MvsdError, match="0.1 to 10 s can be made"):
         convert(settings_in(files, "reverb", rt60=60.0), models, results, LIMITS)
     (files / "broken.jpg").write_bytes(b"<script>")
-    with pytest.raises(MvsdError, match="a photo in JPEG, PNG, WEBP is needed"):
+    with pytest.raises(MvsdError, match="a photo in JPEG, PNG, WEBP, HEIF is needed"):
         describe_photo(files / "broken.jpg")
     assert not list(results.iterdir())
 

@@ -54,7 +54,7 @@ class Keep(str, Enum):
     lufs = "lufs"
 
 
-PHOTO_HELP = "Photo or panorama of the room: JPEG, PNG or WebP."
+PHOTO_HELP = "Photo or panorama of the room: JPEG, PNG, WebP or HEIC."
 SCENE_HELP = f"{PHOTO_HELP} For a folder, one for all or a folder of photos with the recordings' names."
 
 Source = Annotated[
