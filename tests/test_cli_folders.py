@@ -67,6 +67,11 @@ def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:
         (["--scene", "photos", "--depth", "depth.npy"], "--depth", 2),
         (["--scene", "photos", "--save-response", "ir.wav"], "--save-response", 2),
         (["--jobs", "0"], "--jobs", 2),
+        (
+            ["-o", "new/x.wav"],
+            "IN is a folder, and new.x.wav is the name of a file; give a folder as --out",
+            2,
+        ),
     ],
 )
 def test_options_that_a_folder_cannot_have(

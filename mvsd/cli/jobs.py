@@ -159,8 +159,11 @@ def convert_folder(
     """
     from mvsd.folders import RESULTS
     from mvsd.folders import convert_folder as convert_files
+    from mvsd.recordings import RECORDINGS
 
     scene = options.pop(photo)
+    if out.suffix.lower() in RECORDINGS and not out.is_dir():
+        raise typer.BadParameter(f"IN is a folder, and {out} is the name of a file; give a folder as --out")
     if options.get("save_response") is not None:
         raise typer.BadParameter("--save-response is for one recording, and IN is a folder")
     if options.get("depth") is not None and (scene is None or scene.is_dir()):
