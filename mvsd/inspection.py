@@ -161,7 +161,7 @@ def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:
     """Whether a sound (T,) is an impulse response: short, loudest at its onset, and never louder again.
 
     Of blocks of 50 ms, the first after the onset is the loudest and none is more than 6 dB above the lowest before
-    it, down to 40 dB below the peak.
+    it, down to 40 dB below the peak. What has not two of them is too short for a word.
     """
     samples = np.asarray(waveform, np.float64)
     size = round(0.05 * sample_rate)
@@ -170,7 +170,7 @@ def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:
     samples = samples[direct_index(samples, sample_rate) :]
     num_blocks = len(samples) // size
     if num_blocks < 2:
-        return False
+        return True
     power = np.mean(samples[: num_blocks * size].reshape(num_blocks, size) ** 2, axis=1)
     levels = np.maximum(10 * np.log10(power / power.max() + 1e-12), -40)
     rises = levels - np.minimum.accumulate(levels)

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mvsd.files import ConversionReport
     from mvsd.folders import FolderReport
     from mvsd.level import Level
+    from mvsd.responses import KnownRoom
     from mvsd.scene import Scene
     from mvsd.video import VideoReport
 
@@ -59,6 +60,25 @@ def require_scene(scene: Path | None, out: Path) -> None:
         container_of(out)  # a suffix that nothing is written to says so
     if scene is None and not is_video(out):
         raise typer.BadParameter("--scene is missing: a photo of the room is needed, unless OUT is a video")
+
+
+def known_room(path: Path) -> KnownRoom:
+    """The room of a response; warns of a file that does not look like one."""
+    from mvsd.folders import stamp
+
+    return _known_room(path, stamp(path))
+
+
+@lru_cache(maxsize=1)  # for the files of a folder, the warning is said once
+def _known_room(path: Path, _: str) -> KnownRoom:
+    from mvsd.inspection import looks_like_response
+    from mvsd.responses import load_room
+
+    room = load_room(path)
+    if not looks_like_response(room.rir, room.sample_rate):
+        advice = f"of a recording make one with: mvsd response {path} -o ir.wav"
+        typer.echo(f"warning: {path} does not look like an impulse response; {advice}", err=True)
+    return room
 
 
 def convert(
