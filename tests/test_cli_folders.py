@@ -60,6 +60,24 @@ def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:
     assert (other.returncode, other.stderr.count("--force")) == (1, 2)
 
 
+def test_files_that_are_lowered_by_different_amounts_are_told(files: Path) -> None:
+    (files / "takes").mkdir()
+    for name, level in (("a", 0.9), ("b", 0.6), ("c", 0.1)):
+        soundfile.write(files / "takes" / f"{name}.wav", np.full(99, level), RATE)
+    soundfile.write(files / "ir.wav", np.r_[1, np.zeros(9)], RATE, "FLOAT")
+    command = ["reverb", files / "takes", "--response", files / "ir.wav", "-o", files / "wet", "--dry", 6]
+    says = (
+        "2 of 3 files are lowered by 1.6 to 5.1 dB, each so as not to clip; --bits float keeps their levels"
+    )
+    for _ in range(2):  # also where all are kept
+        result = run_here(*command)
+        assert says in result.stderr.splitlines()[-1], result.stderr
+    assert "lowered by" not in run_here(*command, "--bits", "float", "--force").stderr
+    for name in "bc":
+        (files / "takes" / f"{name}.wav").unlink()
+    assert "of 1 files" not in run_here(*command, "--force").stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says", "status"),
     [

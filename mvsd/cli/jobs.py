@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _WITHOUT_INFLUENCE = ("check",)
 _HEARD_DB = 0.05
 _CUT_DB = -50.0
+_LOWERED = "is lowered by {:.1f} dB so as not to clip"
 
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> int:
@@ -159,7 +161,7 @@ def _tell_report(report: ConversionReport | VideoReport, out: Path, level: Level
 def tell_lowered(path: Path, gain_db: float) -> None:
     """Say so where a file could not be written as loud as it was."""
     if gain_db != 0:
-        typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
+        typer.echo(f"warning: {path} {_LOWERED.format(-gain_db)}", err=True)
 
 
 def convert_folder(
@@ -260,8 +262,20 @@ def _tell(report: FolderReport, results: Path) -> None:
     for row in report.rows:
         if row.status == "failed":
             typer.echo(f"failed: {row.file}: {row.message}", err=True)
+    _tell_unmatched([row.message for row in report.rows if row.status != "failed"])
     for status in ("converted", "kept", "failed"):
         typer.echo(f"{status:<10}{report.count(status):>8}")
     typer.echo(f"{len(report.rows)} files in {report.seconds:.1f} s; what became of each: {results}")
     if num_failed := report.count("failed"):
         raise MvsdError(f"{num_failed} of {len(report.rows)} files failed; the reasons are above")
+
+
+def _tell_unmatched(messages: list[str]) -> None:
+    """Warn where the files of a folder are not lowered by the same amount: they may be takes of one scene."""
+    pattern = re.escape(_LOWERED).replace(re.escape("{:.1f}"), r"(\d+\.\d)")
+    found = [match[1] for message in messages if (match := re.search(pattern, message))]
+    if found and (len(found) < len(messages) or len(set(found)) > 1):
+        low, high = min(found, key=float), max(found, key=float)
+        amount = f"{low} dB" if low == high else f"{low} to {high} dB"
+        came = f"{len(found)} of {len(messages)} files are lowered by {amount}, each so as not to clip"
+        typer.echo(f"warning: {came}; --bits float keeps their levels (of .wav files)", err=True)
