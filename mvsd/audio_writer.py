@@ -89,6 +89,8 @@ def container_of(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
+    if str(path) == "-":
+        raise AudioFileError(f"{path}: pipes are not read or written; give file names")
     came = f"{suffix} cannot be written" if suffix else "the output's name has no suffix"
     raise AudioFileError(
         f"{path}: {came}; use one of {' '.join(CONTAINERS)}, or for a video {' '.join(FORMATS)}"

@@ -168,6 +168,8 @@ def test_a_pipe_is_not_read(files: Path) -> None:
         fails(files, "dereverb", files / "pipe", "-o", files / out, says="a pipe or a device", run=run_here)
     (files / "pipe").unlink()
     fails(files, "dereverb", "-", "-o", files / "out.wav", says="a pipe or a device", run=run_here)
+    says = "pipes are not read or written; give file names"
+    fails(files, "reverb", "-", "--scene", files / "room.jpg", "-o", "-", says=says, run=run_here)
 
 
 @pytest.mark.parametrize(

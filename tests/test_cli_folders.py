@@ -34,7 +34,10 @@ def test_a_video_brings_its_own_rooms(files: Path, video: Path, tiny_models: Mod
     assert run_here(*command, "--force", "--scene", files / "room.jpg").stderr == ""
     fails(files, *command, says="--force", run=run_here)
     sound = ["reverb", video, "-o", files / "out.wav", "--model", tiny_models.reverberator]
-    fails(files, *sound, says="--scene.*video", status=2, run=run_here)
+    way = "save a frame of it as JPEG and give that"
+    says = f"--scene is missing.*in.mp4 is a video: {way}, or give OUT a video's suffix"
+    fails(files, *sound, says=says, status=2, run=run_here)
+    fails(files, *sound, "--scene", video, says=f"in.mp4: a video; {way}", run=run_here)
 
 
 def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:

@@ -92,7 +92,7 @@ def reverb(
     from mvsd.responses import room_response, write_response
 
     if known is None:
-        require_scene(scene, out)
+        require_scene(scene, source, out)
     _require_sound(out, tail, bits)
     _require_photo(scene, {"--depth": depth, "--save-response": save_response})
     rate = require_usable(source, out, save_response, force)

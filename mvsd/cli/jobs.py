@@ -53,7 +53,7 @@ def require_usable(source: Path, out: Path, response: Path | None, force: bool) 
     return reader.sample_rate
 
 
-def require_scene(scene: Path | None, out: Path) -> None:
+def require_scene(scene: Path | None, source: Path, out: Path) -> None:
     """Raise for a conversion that needs a photo and has none; a video brings its own."""
     from mvsd.audio_writer import container_of
     from mvsd.container import is_container, is_video
@@ -61,7 +61,9 @@ def require_scene(scene: Path | None, out: Path) -> None:
     if not is_container(out):
         container_of(out)  # a suffix that nothing is written to says so
     if scene is None and not is_video(out):
-        raise typer.BadParameter("--scene is missing: a photo of the room is needed, unless OUT is a video")
+        way = "save a frame of it as JPEG and give that, or give OUT a video's suffix"
+        advice = f"; {source} is a video: {way}" if is_video(source) else ", unless IN and OUT are videos"
+        raise typer.BadParameter(f"--scene is missing: a photo of the room is needed{advice}")
 
 
 def known_room(path: Path) -> KnownRoom:
