@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mvsd.channel_order import to_ogg
 from mvsd.container import FORMATS
 from mvsd.errors import AudioFileError
+from mvsd.level import unclipped_gain
 from mvsd.notes import Notes, append_chunks, write_speakers
 from mvsd.waveform import whole_rate
 from mvsd.whole_file import require_free, whole_file
@@ -88,6 +89,8 @@ def container_of(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
+    if str(path) == "-":
+        raise AudioFileError(f"{path}: pipes are not read or written; give file names")
     came = f"{suffix} cannot be written" if suffix else "the output's name has no suffix"
     raise AudioFileError(
         f"{path}: {came}; use one of {' '.join(CONTAINERS)}, or for a video {' '.join(FORMATS)}"
@@ -99,8 +102,9 @@ class AudioWriter:
     """A context manager that takes blocks (C, n) and leaves a whole sound file, or the old file or none.
 
     The suffix of `path` chooses the container and `closest_subtype` the sample format. `gain_db`, 0.0 unless it is set
-    before the end, is applied to the whole file; where that would clip a fixed-point or lossy file, a lower gain is,
-    and after success `gain_db` says which one. `notes` are `AudioReader.notes`, of which a container takes what it can.
+    before the end, is applied to the whole file; where that would clip a fixed-point or lossy file, a lower gain is
+    (`mvsd.level.unclipped_gain`), and after success `gain_db` says which one. `notes` are `AudioReader.notes`, of which
+    a container takes what it can.
 
     Raises `OutputExistsError` if the file is there and `force` is false; `AudioFileError` for a suffix,
     channel count or rate that cannot be written, a folder that is not there or not writable, a full disk, NaN,
@@ -168,8 +172,8 @@ class AudioWriter:
         if self.num_samples == 0:
             raise AudioFileError(f"{self.path}: no samples came, so nothing was written")
         gain = 10 ** (self.gain_db / 20)
-        if self.subtype not in _FLOATING and gain * self.peak > 1.0:
-            gain = 1.0 / self.peak
+        if self.subtype not in _FLOATING:
+            gain = unclipped_gain(gain, self.peak, is_lossy=self.subtype in _LOSSY.values())
         with whole_file(self.path, AudioFileError, force=self.force) as temporary, self._io_errors():
             self._convert(temporary, gain)
         self.gain_db = float(20.0 * np.log10(gain))

@@ -365,9 +365,11 @@ def load_as(
 ) -> Converter:
     """The converter at `path`, or the shipped one of that direction where it is None; all else as in `load`.
 
-    Raises MvsdError too for one that draws rooms where one is wanted that removes them. The opposite cannot be told:
-    what converts speech may have been trained to do either.
+    Raises MvsdError too for the shipped one of the other direction, and for one that draws rooms where one is wanted
+    that removes them. The opposite cannot be told of a file: what converts speech may have been trained to do either.
     """
+    if str(path) in SHIPPED and str(path) != direction:
+        raise MvsdError(f"a {direction} is wanted, and {path} goes the other way; leave it out, or give one")
     converter = load(direction if path is None else path, device, **settings)
     if direction == "dereverberator" and converter.generates_response:
         raise MvsdError(f"{path} draws the response of a room: it is a reverberator; give a dereverberator")

@@ -31,6 +31,7 @@ from mvsd.converter import SAMPLE_RATE, Converter
 from mvsd.errors import MvsdError, NotMeasurable
 from mvsd.regions import decisive_regions, expected_room
 from mvsd.report import DECAY_FLOOR_DB, DECAY_STEP, MIDDLE, Decay, Quantity, Report
+from mvsd.responses import core_band
 from mvsd.scene import Scene
 
 Waveform = NDArray[np.floating]
@@ -54,19 +55,20 @@ class ResponseModel(Protocol):
 
 
 def inspect_response(rir: Waveform, sample_rate: int) -> Report:
-    """Measure an impulse response (T,), at any rate; its direct sound may stand anywhere.
+    """Measure an impulse response (T,) up to 8 kHz, at any rate; its direct sound may stand anywhere.
 
     Raises:
         NotMeasurable: silent or not finite. What else cannot be measured has its reason in the report.
     """
     rir = np.asarray(rir, np.float64)
-    direct, end = direct_index(rir, sample_rate), _end(rir, sample_rate)
-    bands = [band for band in OCTAVE_BANDS_HZ if _fits(band, sample_rate)]
     facts = {
         "sample_rate": sample_rate,
-        "direct_sound_at_seconds": round(direct / sample_rate, 4),
-        "noise_free_seconds": round((end - direct) / sample_rate, 3),
+        "direct_sound_at_seconds": round(direct_index(rir, sample_rate) / sample_rate, 4),
     }
+    rir, sample_rate = core_band(rir, sample_rate)
+    direct, end = direct_index(rir, sample_rate), _end(rir, sample_rate)
+    facts["noise_free_seconds"] = round((end - direct) / sample_rate, 3)
+    bands = [band for band in OCTAVE_BANDS_HZ if _fits(band, sample_rate)]
     broadband, *per_band = (
         {name: _quantity(measure) for name, measure in _measures(rir, sample_rate, band, end).items()}
         for band in (None, *bands)
@@ -159,7 +161,7 @@ def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:
     """Whether a sound (T,) is an impulse response: short, loudest at its onset, and never louder again.
 
     Of blocks of 50 ms, the first after the onset is the loudest and none is more than 6 dB above the lowest before
-    it, down to 40 dB below the peak.
+    it, down to 40 dB below the peak. What has not two of them is too short for a word.
     """
     samples = np.asarray(waveform, np.float64)
     size = round(0.05 * sample_rate)
@@ -168,7 +170,7 @@ def looks_like_response(waveform: Waveform, sample_rate: int) -> bool:
     samples = samples[direct_index(samples, sample_rate) :]
     num_blocks = len(samples) // size
     if num_blocks < 2:
-        return False
+        return True
     power = np.mean(samples[: num_blocks * size].reshape(num_blocks, size) ** 2, axis=1)
     levels = np.maximum(10 * np.log10(power / power.max() + 1e-12), -40)
     rises = levels - np.minimum.accumulate(levels)

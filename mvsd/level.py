@@ -22,7 +22,16 @@ _SURROUND = {
 }  # L R C (LFE) Ls Rs; otherwise all count 1
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, -10.0
 _LOWEST_RATE = 4000  # Hz; the shelf of the weighting lies at 1.7 kHz
+_LOSSY_PEAK = 10 ** (-1 / 20)
 _STEPS_PER_SECOND, _STEPS_PER_BLOCK = 10, 4  # blocks of 400 ms that overlap by 75 %
+
+
+def unclipped_gain(gain: float, peak: float, *, is_lossy: bool) -> float:
+    """The factor `gain`, or where a `peak` would exceed full scale with it, one that brings the peak there.
+
+    For a lossy codec to 1 dB below: what it decodes to exceeds here and there what was encoded.
+    """
+    return gain if gain * peak <= 1 else (_LOSSY_PEAK if is_lossy else 1.0) / peak
 
 
 class Meter(Protocol):

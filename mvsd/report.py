@@ -13,6 +13,7 @@ from mvsd.whole_file import whole_file
 Kind = Literal["recording", "photo", "response"]
 
 DEFINITIONS: dict[str, str] = {
+    "broadband": "All up to 8 kHz, or to half the sample rate where that is less: the band of the converters.",
     "rt60": "Reverberation time, s: T20, that is, 60 dB over the slope of the energy decay curve from -5 to -25 dB "
     "(ISO 3382-1), followed down to the noise floor, the noise power subtracted.",
     "t30": "Reverberation time, s, from -5 to -35 dB.",

@@ -66,10 +66,9 @@ def describe_response(
 ) -> str:
     """What is measured on a response: "T20 0.53 s, T30 0.55 s, DRR -2.1 dB"; what cannot be had is "not measurable".
 
-    Up to 8 kHz, whatever the rate: to that the reverberation time of a photo, or one that was asked for, refers.
+    Of `core_band`: to that the reverberation time of a photo, or one that was asked for, refers.
     """
-    if sample_rate > CORE_RATE:
-        rir, sample_rate = _at_rate(rir, sample_rate, CORE_RATE), CORE_RATE
+    rir, sample_rate = core_band(rir, sample_rate)
     measures: dict[str, Callable[[], str]] = {
         "T20": lambda: f"{decay_time(rir, sample_rate, 'T20'):.2f} s",
         "T30": lambda: f"{decay_time(rir, sample_rate, 'T30'):.2f} s",
@@ -82,6 +81,17 @@ def describe_response(
         except NotMeasurable:
             parts.append(f"{name} not measurable")
     return ", ".join(parts)
+
+
+def core_band(rir: NDArray[np.floating], sample_rate: int) -> tuple[NDArray[np.floating], int]:
+    """What a response (T,) is up to 8 kHz, to measure it at any rate alike, and the rate, 16 kHz, of what comes back.
+
+    The direct sound may stand anywhere; it comes 20 ms later. Up to 16 kHz all comes back as it is.
+    """
+    if sample_rate <= CORE_RATE:
+        return rir, sample_rate
+    delayed = np.pad(rir, (sample_rate // 50, 0))  # the filter rings before a direct sound at sample 0, too
+    return resample(delayed, sample_rate, CORE_RATE) * np.float32(sample_rate / CORE_RATE), CORE_RATE
 
 
 @final

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mvsd.container import is_video
 from mvsd.errors import PhotoError
 from mvsd.heif import is_heif, open_heif
 
@@ -210,6 +211,8 @@ def _what_came(path: Path, formats: tuple[str, ...]) -> str:
         with Image.open(path) as other:
             return f"a picture in {other.format}" if other.format not in formats else "a damaged file"
     except (Image.DecompressionBombError, *_DECODING_ERRORS):
+        if is_video(path):
+            return "a video; save a frame of it as JPEG and give that"
         return "not a photo, or damaged"
 
 

@@ -198,6 +198,11 @@ def codec_for(output_format: str, source_codec: str) -> str:
     return lossless if source_codec.startswith(_LOSSLESS_SOURCES) else lossy
 
 
+def is_lossy(codec: str) -> bool:
+    """Whether what a codec decodes to is not what was encoded."""
+    return codec in _RATES
+
+
 def rate_for(codec: str, sample_rate: int) -> int:
     """The rate at which a codec stores sound of `sample_rate` Hz: the same where it has it, else the next above."""
     rates = _RATES.get(codec, (sample_rate,))
@@ -219,7 +224,7 @@ class Encoder:
         self.stream.codec_context.format = _SAMPLE_FORMATS[codec]
         self.stream.codec_context.time_base = Fraction(1, self.rate)
         self.channels = av.AudioLayout(layout).nb_channels
-        if codec in _RATES:
+        if is_lossy(codec):
             self.stream.codec_context.bit_rate = _LOSSY_BITS_PER_SECOND * self.channels
 
     def packets(self, blocks: Iterable[Waveform]) -> Iterator[Any]:

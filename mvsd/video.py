@@ -31,11 +31,11 @@ from mvsd.container import (
 )
 from mvsd.errors import VideoFileError
 from mvsd.files import ConversionReport, Metered, convert_file, level_gain_db
-from mvsd.level import Level, level_meter
+from mvsd.level import Level, level_meter, unclipped_gain
 from mvsd.scene import Scene
 from mvsd.scene_track import SceneTrack, Shot
 from mvsd.shots import find_shots
-from mvsd.soundtrack import Encoder, Soundtrack, codec_for, open_sound
+from mvsd.soundtrack import Encoder, Soundtrack, codec_for, is_lossy, open_sound
 from mvsd.whole_file import require_free, whole_file
 
 Progress = Callable[[float, float | None], None]
@@ -142,7 +142,7 @@ def convert_video(
         if spool.num_samples != read.num_samples:
             raise RuntimeError(f"{converter!r} made {spool.num_samples} samples out of {read.num_samples}")
         wanted_db = level_gain_db(source, level, before, after)
-        gain = min(10 ** (wanted_db / 20), 1 / max(spool.peak, 1e-9))
+        gain = unclipped_gain(10 ** (wanted_db / 20), spool.peak, is_lossy=is_lossy(codec))
         with whole_file(output, VideoFileError, force=force) as temporary:
             _write(source, temporary, format_of(output), sound, spool, gain)
     seconds, gain_db = spool.num_samples / rate, 20 * math.log10(gain)

@@ -20,6 +20,7 @@ from mvsd.audio import (
 )
 from mvsd.audio_writer import closest_subtype
 from mvsd.errors import AudioFileError, OutputExistsError
+from mvsd.example import SAMPLES
 
 RATE = 16_000
 
@@ -105,6 +106,16 @@ def test_fixed_point_is_lowered_instead_of_clipped(tmp_path: Path, subtype: str)
     assert writer.gain_db == pytest.approx(-20 * np.log10(peak))
     tolerance = 0.05 if subtype == "ULAW" else 2**-14
     np.testing.assert_allclose(load_audio(tmp_path / "a.wav")[0], waveform / peak, atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".opus"])
+def test_lossy_is_lowered_so_far_that_it_decodes_without_clipping(tmp_path: Path, suffix: str) -> None:
+    voice, rate = load_audio(SAMPLES / "voice.flac")
+    path = tmp_path / f"a{suffix}"
+    peak = 1.5 / np.abs(voice).max() * voice
+    assert save_audio(path, peak, rate) == pytest.approx(-20 * np.log10(1.5) - 1, abs=1e-3)
+    assert np.abs(load_audio(path)[0]).max() <= 1
+    assert save_audio(path, 0.66 * peak, rate, force=True) == 0  # nothing has to be lowered
 
 
 def test_float_keeps_peaks_above_one(tmp_path: Path) -> None:

@@ -150,6 +150,12 @@ def test_a_model_for_the_other_direction_is_refused(files: Path, tiny_models: Mo
     )
 
 
+@pytest.mark.parametrize(("command", "model"), [("reverb", "dereverberator"), ("dereverb", "reverberator")])
+def test_the_shipped_model_of_the_other_direction_is_refused(files: Path, command: str, model: str) -> None:
+    options = ["--scene", files / "room.jpg", "--model", model, "-o", files / "out.wav"]
+    fails(files, command, files / "in.wav", *options, says=f"{model} goes the other way", run=run_here)
+
+
 def test_several_recordings_are_a_folder(files: Path) -> None:
     command = ["dereverb", files / "in.wav", files / "in.wav", "-o", files / "out"]
     fails(files, *command, says="or the folder that holds them", status=2, run=run_here)
@@ -162,6 +168,8 @@ def test_a_pipe_is_not_read(files: Path) -> None:
         fails(files, "dereverb", files / "pipe", "-o", files / out, says="a pipe or a device", run=run_here)
     (files / "pipe").unlink()
     fails(files, "dereverb", "-", "-o", files / "out.wav", says="a pipe or a device", run=run_here)
+    says = "pipes are not read or written; give file names"
+    fails(files, "reverb", "-", "--scene", files / "room.jpg", "-o", "-", says=says, run=run_here)
 
 
 @pytest.mark.parametrize(

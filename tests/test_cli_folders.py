@@ -34,7 +34,10 @@ def test_a_video_brings_its_own_rooms(files: Path, video: Path, tiny_models: Mod
     assert run_here(*command, "--force", "--scene", files / "room.jpg").stderr == ""
     fails(files, *command, says="--force", run=run_here)
     sound = ["reverb", video, "-o", files / "out.wav", "--model", tiny_models.reverberator]
-    fails(files, *sound, says="--scene.*video", status=2, run=run_here)
+    way = "save a frame of it as JPEG and give that"
+    says = f"--scene is missing.*in.mp4 is a video: {way}, or give OUT a video's suffix"
+    fails(files, *sound, says=says, status=2, run=run_here)
+    fails(files, *sound, "--scene", video, says=f"in.mp4: a video; {way}", run=run_here)
 
 
 def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:
@@ -60,6 +63,24 @@ def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:
     assert (other.returncode, other.stderr.count("--force")) == (1, 2)
 
 
+def test_files_that_are_lowered_by_different_amounts_are_told(files: Path) -> None:
+    (files / "takes").mkdir()
+    for name, level in (("a", 0.9), ("b", 0.6), ("c", 0.1)):
+        soundfile.write(files / "takes" / f"{name}.wav", np.full(99, level), RATE)
+    soundfile.write(files / "ir.wav", np.r_[1, np.zeros(9)], RATE, "FLOAT")
+    command = ["reverb", files / "takes", "--response", files / "ir.wav", "-o", files / "wet", "--dry", 6]
+    says = (
+        "2 of 3 files are lowered by 1.6 to 5.1 dB, each so as not to clip; --bits float keeps their levels"
+    )
+    for _ in range(2):  # also where all are kept
+        result = run_here(*command)
+        assert says in result.stderr.splitlines()[-1], result.stderr
+    assert "lowered by" not in run_here(*command, "--bits", "float", "--force").stderr
+    for name in "bc":
+        (files / "takes" / f"{name}.wav").unlink()
+    assert "of 1 files" not in run_here(*command, "--force").stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says", "status"),
     [
@@ -67,6 +88,11 @@ def test_a_folder(files: Path, video: Path, tiny_models: Models) -> None:
         (["--scene", "photos", "--depth", "depth.npy"], "--depth", 2),
         (["--scene", "photos", "--save-response", "ir.wav"], "--save-response", 2),
         (["--jobs", "0"], "--jobs", 2),
+        (
+            ["-o", "new/x.wav"],
+            "IN is a folder, and new.x.wav is the name of a file; give a folder as --out",
+            2,
+        ),
     ],
 )
 def test_options_that_a_folder_cannot_have(

@@ -109,6 +109,19 @@ def test_a_response_that_is_none_is_said_before_anything_is_written(given: Path)
     fails(given, *command, given / "room.jpg", run=run_here, says="room.jpg")
 
 
+def test_a_voice_in_the_place_of_a_response_is_told_once(given: Path) -> None:
+    (given / "takes").mkdir()
+    for name in "ab":
+        shutil.copy(given / "mono.wav", given / "takes" / f"{name}.wav")
+    voice = ["reverb", given / "takes", "--response", given / "mono.wav", "-o", given / "wet"]
+    result = run_here(*voice)
+    assert result.returncode == 0, result.stderr
+    says = "mono.wav does not look like an impulse response; of a recording make one with: mvsd response "
+    assert result.stderr.count(says) == 1
+    soundfile.write(given / "ir.wav", room(0.1, num_samples=999), RATE, "FLOAT")  # a booth's is short
+    assert "look like" not in run_here(*into_its_room(given)).stderr
+
+
 def test_the_room_of_a_recording_is_written_and_another_voice_put_into_it(
     given: Path, tiny_models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:

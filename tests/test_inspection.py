@@ -25,6 +25,7 @@ from mvsd.converter import Converter
 from mvsd.converter_config import ConverterConfig
 from mvsd.errors import MvsdError, NotMeasurable, OutputExistsError
 from mvsd.example import SAMPLES
+from mvsd.fullband import extend_response
 from mvsd.inspection import (
     _with_all_of_the_room,
     inspect_photo,
@@ -38,6 +39,7 @@ from mvsd.networks.unet import UNetConfig
 from mvsd.regions import Regions, boxes, decisive_regions, expected_room, grid_of, hide
 from mvsd.report import DEFINITIONS, Quantity, Report, save_report
 from mvsd.report_figure import _whiskers, report_figure
+from mvsd.responses import describe_response
 from mvsd.scene import Scene
 from mvsd.spectrogram import SpectrogramConfig
 
@@ -66,10 +68,9 @@ def clarity(rt60: float, drr: float) -> float:
 # ---------------------------------------------------------------------------------------------- responses
 
 
-@pytest.mark.parametrize("rate", [16_000, 48_000])
 @pytest.mark.parametrize("rt60", [0.4, 1.0])
-def test_a_response_with_known_values(rate: int, rt60: float) -> None:
-    report = inspect_response(room(rt60, -3.0, rate=rate, seconds=2 * rt60), rate)
+def test_a_response_with_known_values(rt60: float) -> None:
+    report = inspect_response(room(rt60, -3.0, seconds=2 * rt60), RATE)
     values = {name: quantity.value for name, quantity in report.broadband.items()}
     assert values["rt60"] == pytest.approx(rt60, rel=0.03)
     assert values["t30"] == pytest.approx(rt60, rel=0.03)
@@ -85,6 +86,23 @@ def test_a_response_with_known_values(rate: int, rt60: float) -> None:
     assert report.decay is not None
     curve = np.interp([0.1 * rt60, 0.5 * rt60], report.decay.seconds, report.decay.median_db)
     assert curve[0] - curve[1] == pytest.approx(24.0, abs=1.5)
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 96_000])
+@pytest.mark.parametrize("delay", [0, 1001])
+def test_the_rate_of_a_file_changes_nothing(rate: int, delay: int) -> None:
+    """What a file has above 8 kHz, where air absorbs and a direct sound is loudest, is not measured."""
+    rir = room(0.6, -6.0)
+    report = inspect_response(np.pad(extend_response(rir, rate), (delay, 0)), rate)
+    assert report.facts["direct_sound_at_seconds"] == round(delay / rate, 4)
+    wanted = inspect_response(rir, RATE)
+    for name, tolerance in (("rt60", 0.02), ("edt", 0.02), ("drr_db", 0.3), ("c50_db", 0.3), ("d50", 0.02)):
+        assert report.broadband[name].value == pytest.approx(wanted.broadband[name].value, abs=tolerance), (
+            name
+        )
+    said = describe_response(np.pad(extend_response(rir, rate), (delay, 0)), rate, ("DRR",))
+    assert said == f"DRR {report.broadband['drr_db'].value:.1f} dB"
+    assert "8 kHz" in report.to_dict()["definitions"]["broadband"]
 
 
 def test_noise_and_delay_change_nothing() -> None:

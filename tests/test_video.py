@@ -425,6 +425,13 @@ def test_a_loud_result_is_lowered_and_reported(tmp_path: Path) -> None:
     np.testing.assert_allclose(heard(tmp_path / "out.mov", RATE), 20 * sound / peak, atol=1e-5)
 
 
+def test_the_sound_of_a_film_decodes_without_clipping(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", MP4, pictures(3), None, [(0, noise(20_000))])
+    report = convert_video(Gain(20.0), source, tmp_path / "out.mp4", watch=False)
+    peak = 20 * np.abs(heard(source, RATE)).max()
+    assert report.codec == "aac" and report.gain_db == pytest.approx(-20 * np.log10(peak) - 1, abs=0.01)
+
+
 def test_the_level_is_kept(tmp_path: Path) -> None:
     sound = noise(20_000)
     source = make_video(tmp_path / "in.mov", MOV, pictures(3), None, [(0, sound)])

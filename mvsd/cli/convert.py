@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvsd.cli.jobs import convert, convert_folder, require_scene, require_usable, tell_lowered
+from mvsd.cli.jobs import convert, convert_folder, known_room, require_scene, require_usable, tell_lowered
 from mvsd.cli.options import (
     PHOTO_HELP,
     SCENE_HELP,
@@ -92,7 +92,7 @@ def reverb(
     from mvsd.responses import room_response, write_response
 
     if known is None:
-        require_scene(scene, out)
+        require_scene(scene, source, out)
     _require_sound(out, tail, bits)
     _require_photo(scene, {"--depth": depth, "--save-response": save_response})
     rate = require_usable(source, out, save_response, force)
@@ -306,9 +306,7 @@ def _room(
         drawn = _load("reverberator", model, device, low_gain_db=low_gain)
         tell_depth(depth, drawn)
         return drawn
-    from mvsd.responses import load_room
-
-    return load_room(known)
+    return known_room(known)
 
 
 def _recording(path: Path, options: Mapping[str, object]) -> Path | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mvsd.files import ConversionReport
     from mvsd.folders import FolderReport
     from mvsd.level import Level
+    from mvsd.responses import KnownRoom
     from mvsd.scene import Scene
     from mvsd.video import VideoReport
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _WITHOUT_INFLUENCE = ("check",)
 _HEARD_DB = 0.05
 _CUT_DB = -50.0
+_LOWERED = "is lowered by {:.1f} dB so as not to clip"
 
 
 def require_usable(source: Path, out: Path, response: Path | None, force: bool) -> int:
@@ -50,7 +53,7 @@ def require_usable(source: Path, out: Path, response: Path | None, force: bool) 
     return reader.sample_rate
 
 
-def require_scene(scene: Path | None, out: Path) -> None:
+def require_scene(scene: Path | None, source: Path, out: Path) -> None:
     """Raise for a conversion that needs a photo and has none; a video brings its own."""
     from mvsd.audio_writer import container_of
     from mvsd.container import is_container, is_video
@@ -58,7 +61,28 @@ def require_scene(scene: Path | None, out: Path) -> None:
     if not is_container(out):
         container_of(out)  # a suffix that nothing is written to says so
     if scene is None and not is_video(out):
-        raise typer.BadParameter("--scene is missing: a photo of the room is needed, unless OUT is a video")
+        way = "save a frame of it as JPEG and give that, or give OUT a video's suffix"
+        advice = f"; {source} is a video: {way}" if is_video(source) else ", unless IN and OUT are videos"
+        raise typer.BadParameter(f"--scene is missing: a photo of the room is needed{advice}")
+
+
+def known_room(path: Path) -> KnownRoom:
+    """The room of a response; warns of a file that does not look like one."""
+    from mvsd.folders import stamp
+
+    return _known_room(path, stamp(path))
+
+
+@lru_cache(maxsize=1)  # for the files of a folder, the warning is said once
+def _known_room(path: Path, _: str) -> KnownRoom:
+    from mvsd.inspection import looks_like_response
+    from mvsd.responses import load_room
+
+    room = load_room(path)
+    if not looks_like_response(room.rir, room.sample_rate):
+        advice = f"of a recording make one with: mvsd response {path} -o ir.wav"
+        typer.echo(f"warning: {path} does not look like an impulse response; {advice}", err=True)
+    return room
 
 
 def convert(
@@ -139,7 +163,7 @@ def _tell_report(report: ConversionReport | VideoReport, out: Path, level: Level
 def tell_lowered(path: Path, gain_db: float) -> None:
     """Say so where a file could not be written as loud as it was."""
     if gain_db != 0:
-        typer.echo(f"warning: {path} is lowered by {-gain_db:.1f} dB so as not to clip", err=True)
+        typer.echo(f"warning: {path} {_LOWERED.format(-gain_db)}", err=True)
 
 
 def convert_folder(
@@ -159,8 +183,11 @@ def convert_folder(
     """
     from mvsd.folders import RESULTS
     from mvsd.folders import convert_folder as convert_files
+    from mvsd.recordings import RECORDINGS
 
     scene = options.pop(photo)
+    if out.suffix.lower() in RECORDINGS and not out.is_dir():
+        raise typer.BadParameter(f"IN is a folder, and {out} is the name of a file; give a folder as --out")
     if options.get("save_response") is not None:
         raise typer.BadParameter("--save-response is for one recording, and IN is a folder")
     if options.get("depth") is not None and (scene is None or scene.is_dir()):
@@ -237,8 +264,20 @@ def _tell(report: FolderReport, results: Path) -> None:
     for row in report.rows:
         if row.status == "failed":
             typer.echo(f"failed: {row.file}: {row.message}", err=True)
+    _tell_unmatched([row.message for row in report.rows if row.status != "failed"])
     for status in ("converted", "kept", "failed"):
         typer.echo(f"{status:<10}{report.count(status):>8}")
     typer.echo(f"{len(report.rows)} files in {report.seconds:.1f} s; what became of each: {results}")
     if num_failed := report.count("failed"):
         raise MvsdError(f"{num_failed} of {len(report.rows)} files failed; the reasons are above")
+
+
+def _tell_unmatched(messages: list[str]) -> None:
+    """Warn where the files of a folder are not lowered by the same amount: they may be takes of one scene."""
+    pattern = re.escape(_LOWERED).replace(re.escape("{:.1f}"), r"(\d+\.\d)")
+    found = [match[1] for message in messages if (match := re.search(pattern, message))]
+    if found and (len(found) < len(messages) or len(set(found)) > 1):
+        low, high = min(found, key=float), max(found, key=float)
+        amount = f"{low} dB" if low == high else f"{low} to {high} dB"
+        came = f"{len(found)} of {len(messages)} files are lowered by {amount}, each so as not to clip"
+        typer.echo(f"warning: {came}; --bits float keeps their levels (of .wav files)", err=True)
