@@ -172,7 +172,8 @@ def _sounds(window: np.ndarray) -> NDArray[np.bool_]:
     for start, stop in np.flatnonzero(np.diff(silent, prepend=False, append=False)).reshape(-1, 2):
         if stop - start < min(round(_SILENT_SECONDS * CORE_RATE), len(level)):
             silent[start:stop] = False
-    return np.logical_not(silent)
+    sounds: NDArray[np.bool_] = ~silent
+    return sounds
 
 
 def _mixture(window: np.ndarray) -> np.ndarray:
