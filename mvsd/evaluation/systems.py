@@ -280,7 +280,7 @@ class Processed:
         paths = [folder / f"{name}{suffix}" for name in names if "/" not in name for suffix in RECORDINGS]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise NotMeasurable(f"no file {clip.key}.wav (or .flac, .mp3, ...) in {folder}")
+            raise NotMeasurable(f"no file that is named after the clip (.wav, .flac, .mp3, ...) in {folder}")
         waveform, rate = load_audio(path)
         mono = resample(waveform.mean(axis=0, dtype=np.float32), rate, clip.sample_rate)
         surplus = len(mono) - len(clip.source)
@@ -295,6 +295,11 @@ class Processed:
 def references(task: Task, constant: tuple[float, float] = PUBLISHED_ROOM) -> tuple[System, ...]:
     """The references of a task that need no training."""
     return (WPE(),) if task == "dereverberation" else (ConstantRoom(*constant), TrueDecay(), TrueResponse())
+
+
+def own_systems(systems: Sequence[System]) -> list[System]:
+    """Those that the user named, or the shipped model: all but the references."""
+    return [system for system in systems if not isinstance(system, Reference | ConstantRoom)]
 
 
 def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | None = None) -> System:
