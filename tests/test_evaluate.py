@@ -327,6 +327,16 @@ def test_what_a_system_may_be(tmp_path: Path, tiny_models: Any, code: Path) -> N
         "saved", str(tmp_path / "saved" / "model.safetensors"), steps=3
     )
     assert isinstance(parse(f"{tmp_path}"), Processed)
+    for name in ("reverberator", "dereverberator"):  # as a training run has both
+        (tmp_path / "run").mkdir(exist_ok=True)
+        shutil.copy(getattr(tiny_models, name), tmp_path / "run" / f"{name}.safetensors")
+    of_run = str(tmp_path / "run" / "dereverberator.safetensors")
+    assert parse(f"own={tmp_path / 'run'}") == Model("own", of_run, steps=3)
+    with pytest.raises(MvsdError, match="is a training run; give .*reverberator.safetensors or .*de"):
+        mvsd.load(tmp_path / "run")
+    Path(of_run).unlink()
+    with pytest.raises(MvsdError, match="is a training run; give .*/reverberator.safetensors"):
+        parse(f"own={tmp_path / 'run'}")
     assert parse("m=damper:Damper") == Model("m", "damper:Damper", steps=3)
     assert parse("damper:Damper").name == "damper:Damper"
     for text, says in (

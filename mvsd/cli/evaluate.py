@@ -74,7 +74,7 @@ _System = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=WHAT",
-        help="Model file, folder of processed files, or module:object; may be repeated. Default: the shipped model.",
+        help="Model file, training run, folder of files, or module:object; may be repeated. Default: the shipped one.",
     ),
 ]
 _References = Annotated[bool, typer.Option(help="Also classical references, which need no training.")]
