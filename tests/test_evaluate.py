@@ -684,6 +684,7 @@ def scores(value: float, weight: float | None = None) -> Scores:
 
 
 M = {"m": Metric(lambda: 0.0, "s", False)}
+PHOTO = (("mvsd", "right photo"), ("mvsd", "no photo"))
 
 
 def test_means_are_weighted() -> None:
@@ -706,8 +707,7 @@ def test_clips_of_one_speaker_are_no_independent_evidence() -> None:
     ]
     assert widths[0] / widths[1] == pytest.approx(np.sqrt(8), rel=0.25)
     widths = [
-        np.subtract(*reversed(differences(each, M, "right photo", ["no photo"])[0].interval or ()))
-        for each in (records, alone)
+        np.subtract(*reversed(differences(each, M, [PHOTO])[0].interval or ())) for each in (records, alone)
     ]
     assert widths[0] / widths[1] == pytest.approx(np.sqrt(8), rel=0.25)
 
@@ -721,14 +721,15 @@ def test_differences_are_paired_and_say_what_is_better() -> None:
         for i, (b, g) in enumerate(zip(base, gain, strict=True))
     ]
     records.append(Record("lonely", "dereverberation", "right photo", scores(1e6)))
-    (found,) = differences(records, M, "right photo", ["no photo", "wrong photo"])
+    (found,) = differences(records, M, [PHOTO, (PHOTO[0], ("mvsd", "wrong photo"))])
     assert (found.other, found.num_pairs, found.is_better) == ("no photo", 50, True)
     assert found.mean == pytest.approx(-gain.mean())
     t = stats.t.interval(0.95, 49, -gain.mean(), gain.std(ddof=1) / np.sqrt(50))
     assert found.interval == pytest.approx(t, abs=0.006)
     given = [Record(str(i), "dereverberation", "", scores(b + 2), "input") for i, b in enumerate(base)]
     records = [replace(record, system="ours") for record in records] + given
-    beside = differences(records, M, "right photo", ["no photo"], "input")
+    right, none = ("ours", "right photo"), ("ours", "no photo")
+    beside = differences(records, M, [(right, none), (right, ("input", ""))])
     assert [(d.system, d.other, d.num_pairs) for d in beside] == [
         ("ours", "no photo", 50),
         ("ours", "input", 50),
@@ -743,10 +744,39 @@ def test_a_verdict_needs_speakers_not_clips(num_speakers: int, verdict: str) -> 
         for condition, value in (("right photo", 1.0), ("no photo", 2.0))
         for i in range(36)
     ]
-    (found,) = differences(records, M, "right photo", ["no photo"])
+    (found,) = differences(records, M, [PHOTO])
     assert (found.num_pairs, found.num_independent) == (36, num_speakers)
     assert found.is_better is (True if verdict == "better" else None)
     assert differences_grid([found]).lines[0][-1] == verdict
+
+
+def test_rivals_are_compared_over_the_clips_that_both_have(tmp_path: Path) -> None:
+    (tmp_path / "right-photo").mkdir()
+    flat, seeing = Processed("flat", str(tmp_path / "a")), Processed("seeing", str(tmp_path))
+    systems = (Untouched(), GroundTruth(), Model("ours", "x:y"), flat, seeing, WPE())
+    hard = (0.0,) * 20 + (10.0,) * 20
+    records = [
+        Record(str(i), "dereverberation", condition, Scores({"stft_distance": error + loss}, {}), system)
+        for system, condition, loss in (
+            ("untouched input", "", 3.0),
+            ("ours", "right photo", 1.0),
+            ("flat", "", 2.0),
+            ("seeing", "right photo", 0.0),
+            ("WPE", "", 2.0),
+        )
+        for i, error in enumerate(hard)
+        if system != "flat" or not error
+    ]
+    results = Results(settings(tmp_path, *systems, metrics=("stft_distance",)), records)
+    means = {row.system: row.cells["stft_distance"].mean for row in results.table.rows}
+    assert means["flat"] < means["ours"]  # as it leaves the hard ones out
+    assert [line[:2] + line[3:] for line in differences_grid(results.differences).lines] == [
+        ["ours", "right photo - untouched input", "-2 [-2, -2]", "40", "better"],
+        ["flat", "flat - untouched input", "-1 [-1, -1]", "20", "better"],
+        ["seeing", "right photo - untouched input", "-3 [-3, -3]", "40", "better"],
+        ["ours", "right photo - flat", "-1 [-1, -1]", "20", "better"],
+        ["ours", "right photo - seeing, right photo", "+1 [+1, +1]", "40", "worse"],
+    ]
 
 
 def test_every_form_of_a_grid() -> None:

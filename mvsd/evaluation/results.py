@@ -18,7 +18,7 @@ from mvsd.evaluation.metrics.speech import INFINITE_SI_SDR
 from mvsd.evaluation.parallel import write_whole
 from mvsd.evaluation.settings import EER, Settings
 from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth, System, Untouched, own_systems
-from mvsd.evaluation.table import Difference, Record, Table, differences, differences_grid
+from mvsd.evaluation.table import Difference, Pair, Record, Table, differences, differences_grid
 from mvsd.evaluation.voices import METRIC as VOICES
 from mvsd.evaluation.voices import Voices, compare_voices
 
@@ -53,9 +53,20 @@ class Results:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """The right photo minus none, a wrong one, and what the system was given."""
-        untouched = self._name_of(Untouched)
-        return differences(self.records, self.metrics, RIGHT, (NONE, WRONG), untouched)
+        """Of the user's systems: right photo minus none and a wrong one, each minus its input, the first minus others.
+
+        A system that sees no right photo is compared as it is.
+        """
+        own = own_systems(self.settings.systems)
+        rows = {s.name: (s.name, RIGHT if RIGHT in s.conditions else s.conditions[0]) for s in own}
+        untouched = (self._name_of(Untouched), "")
+        pairs = list[Pair]()
+        for name, row in rows.items():
+            pairs += [(row, (name, other)) for other in (NONE, WRONG) if row[1] == RIGHT]
+            pairs.append((row, untouched))
+        mine = list(rows.values())
+        pairs += [(mine[0], other) for other in mine[1:]]
+        return differences(self.records, self.metrics, pairs)
 
     @property
     def unread(self) -> list[str]:
