@@ -74,7 +74,7 @@ _System = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=WHAT",
-        help="Model file, training run, folder of files, or module:object; may be repeated. Default: the shipped one.",
+        help="Model file, Hub id, training run, folder of files, or module:object; may be repeated. Default: shipped.",
     ),
 ]
 _References = Annotated[bool, typer.Option(help="Also classical references, which need no training.")]
