@@ -16,6 +16,7 @@ from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_down
 from mvsd.config import flatten, to_dict
 from mvsd.errors import DataError, ModelFileError
 from mvsd.model_file import is_model_file
+from mvsd.shipped import SHIPPED
 from mvsd.whole_file import stop_signals_raise
 
 MODEL_FILE = "model.safetensors"
@@ -163,10 +164,14 @@ def find_model(name_or_path: str | Path, **options: Any) -> Path:
     `options` are those of huggingface_hub's `hf_hub_download`: revision, token, cache_dir, local_files_only.
 
     Raises:
-        ModelFileError: there is no such folder here and no such model on the Hub, or it cannot be reached.
+        ModelFileError: there is no such folder here and no such model on the Hub, or it cannot be reached; or the
+            folder is a training run, which has a model for each direction.
     """
     path = Path(name_or_path)
     if path.is_dir():
+        of_run = [str(file) for name in SHIPPED if (file := path / f"{name}.safetensors").is_file()]
+        if of_run and not (path / MODEL_FILE).is_file():
+            raise ModelFileError(f"{path} is a training run; give {' or '.join(of_run)}")
         return path / MODEL_FILE
     if path.exists() or path.suffix == ".safetensors" or not _HUB_ID.fullmatch(path.as_posix()):
         return path

@@ -16,6 +16,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 import mvsd
 from mvsd.errors import DataError, ModelFileError, MvsdError
+from mvsd.evaluation.systems import Model, parse_system
 
 
 class FolderHub:
@@ -93,6 +94,15 @@ def test_push_and_pull(tiny_models: Models, hub: FolderHub, run: Path) -> None:
     assert hub.asked == [{"revision": "v2", "token": "secret", "local_files_only": False}]
     assert same(mvsd.load("me/dry"), converter)
     assert 'mvsd.load("me/dry")' in card(hub.folder / "me/dry")[1]
+
+
+def test_a_hub_id_is_a_system_to_evaluate(tiny_models: Models, hub: FolderHub) -> None:
+    mvsd.load(tiny_models.dereverberator).push_to_hub("me/dry")
+    file = str(hub.folder / "me/dry" / "model.safetensors")
+    assert parse_system("mine=me/dry", "dereverberation") == Model("mine", file)
+    assert parse_system("me/dry", "dereverberation").name == "dry"
+    with pytest.raises(ModelFileError, match="me/nothing: .*the Hub did not give it"):
+        parse_system("mine=me/nothing", "dereverberation")
 
 
 def test_a_local_folder_and_a_file(tiny_models: Models, tmp_path: Path) -> None:

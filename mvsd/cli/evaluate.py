@@ -74,7 +74,7 @@ _System = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=WHAT",
-        help="Model file, folder of processed files, or module:object; may be repeated. Default: the shipped model.",
+        help="Model file, Hub id, training run, folder of files, or module:object; may be repeated. Default: shipped.",
     ),
 ]
 _References = Annotated[bool, typer.Option(help="Also classical references, which need no training.")]
@@ -241,15 +241,17 @@ def _names(texts: list[str]) -> list[str]:
 
 
 def _tell(results: Results, out: Path, page: Path | None, scenes: int | None, jobs: int, form: str) -> None:
-    """Write and print everything; raise MvsdError at the end where clips could not be read."""
+    """Write and print everything; raise MvsdError at the end for clips not read and systems without a figure."""
     results.write(out)
     typer.echo(results.show(form, _width()), nl=False)
     _tell_failures(results)
     if page is not None:
         _write_page(results, out, page, scenes or 8, jobs)
+    faults = [f"{name} has no figure at all" for name in results.without_figures]
     if unread := results.unread:
-        where = f"the reasons are in {out / 'clips.csv'}"
-        raise MvsdError(f"{len(unread)} of {results.num_clips} clips could not be read; {where}")
+        faults.insert(0, f"{len(unread)} of {results.num_clips} clips could not be read")
+    if faults:
+        raise MvsdError("; ".join([*faults, f"the reasons are in {out / 'clips.csv'}"]))
 
 
 def _write_page(results: Results, out: Path, page: Path, num_scenes: int, jobs: int) -> None:
@@ -272,8 +274,9 @@ def _count(out: Path, votes: list[Path], form: str, beside: Mapping[str, object]
 
 def _tell_failures(results: Results, shown: int = 5) -> None:
     failures = results.failures()
-    for reason, count in list(failures.items())[:shown]:
-        typer.echo(f"failed {count} of {results.num_clips} times: {reason}", err=True)
+    for reason, clips in list(failures.items())[:shown]:
+        which = f"failed {len(clips)} of {results.num_clips} times (e.g. {clips[0]})"
+        typer.echo(f"{which}: {reason}", err=True)
     if len(failures) > shown:
         typer.echo(f"and {len(failures) - shown} other reasons, in results.json", err=True)
 

@@ -14,10 +14,11 @@ from typing import Any
 from mvsd.errors import OutputExistsError
 from mvsd.evaluation.evaluate import UNREAD
 from mvsd.evaluation.metrics import Metric, save_trials, versions
+from mvsd.evaluation.metrics.speech import INFINITE_SI_SDR
 from mvsd.evaluation.parallel import write_whole
 from mvsd.evaluation.settings import EER, Settings
-from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth, Untouched
-from mvsd.evaluation.table import Difference, Record, Table, differences, differences_grid
+from mvsd.evaluation.systems import NONE, RIGHT, WRONG, GroundTruth, System, Untouched, own_systems
+from mvsd.evaluation.table import Difference, Pair, Record, Table, differences, differences_grid
 from mvsd.evaluation.voices import METRIC as VOICES
 from mvsd.evaluation.voices import Voices, compare_voices
 
@@ -46,16 +47,26 @@ class Results:
     @cached_property
     def voices(self) -> Voices | None:
         """The comparison of voices with those of the ground truth, if it was asked for."""
-        truth = [system.name for system in self.settings.systems if isinstance(system, GroundTruth)]
         if self.settings.voice_options is None:
             return None
-        return compare_voices(self.records, "".join(truth[:1]), self.settings.seed)
+        return compare_voices(self.records, self._name_of(GroundTruth), self.settings.seed)
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """The right photo minus none, a wrong one, and what the system was given."""
-        untouched = [system.name for system in self.settings.systems if isinstance(system, Untouched)]
-        return differences(self.records, self.metrics, RIGHT, (NONE, WRONG), "".join(untouched[:1]))
+        """Of the user's systems: right photo minus none and a wrong one, each minus its input, the first minus others.
+
+        A system that sees no right photo is compared as it is.
+        """
+        own = own_systems(self.settings.systems)
+        rows = {s.name: (s.name, RIGHT if RIGHT in s.conditions else s.conditions[0]) for s in own}
+        untouched = (self._name_of(Untouched), "")
+        pairs = list[Pair]()
+        for name, row in rows.items():
+            pairs += [(row, (name, other)) for other in (NONE, WRONG) if row[1] == RIGHT]
+            pairs.append((row, untouched))
+        mine = list(rows.values())
+        pairs += [(mine[0], other) for other in mine[1:]]
+        return differences(self.records, self.metrics, pairs)
 
     @property
     def unread(self) -> list[str]:
@@ -67,17 +78,36 @@ class Results:
         """How many clips were converted."""
         return len({record.clip for record in self.records})
 
-    def failures(self) -> dict[str, int]:
-        """Why figures are missing, the most frequent reason first."""
-        reasons = dict[str, int]()
+    @property
+    def without_figures(self) -> list[str]:
+        """The names of the user's systems of which nothing could be measured."""
+        measured = {
+            row.system for row in self.table.rows if any(cell.mean is not None for cell in row.cells.values())
+        }
+        return [s.name for s in own_systems(self.settings.systems) if s.name not in measured]
+
+    def failures(self) -> dict[str, list[str]]:
+        """Why figures are missing, and the clips of which they are, the most frequent reason first.
+
+        A clip that a system made nothing of counts once, whatever was to be measured. That the ground truth's SI-SDR
+        is infinite is no failure.
+        """
+        clips = dict[str, list[str]]()
+        truth, voices = self._name_of(GroundTruth), self.voices or Voices((), {}, {})
         for record in self.records:
-            for metric, reason in record.scores.failures.items():
-                text = f"{', '.join(filter(None, (record.system, record.condition)))}: {metric}: {reason}"
-                reasons[text] = reasons.get(text, 0) + 1
-        voices = self.voices or Voices((), {}, {})
+            row, failures = (record.system, record.condition), record.scores.failures
+            if len(reasons := set(failures.values())) == 1 and not record.scores.values:
+                failures = {"": reasons.pop()}
+            for metric, reason in failures.items():
+                if (record.system, reason) != (truth, INFINITE_SI_SDR):
+                    clips.setdefault(_told(row, metric, reason), []).append(record.clip)
         for row, reason in voices.failures.items():
-            reasons[f"{', '.join(filter(None, row))}: {EER}: {reason}"] = voices.cells[row].num_failures
-        return dict(sorted(reasons.items(), key=lambda item: -item[1]))
+            clips[_told(row, EER, reason)] = [r.clip for r in self.records if (r.system, r.condition) == row]
+        return dict(sorted(clips.items(), key=lambda item: -len(item[1])))
+
+    def _name_of(self, kind: type[System]) -> str:
+        """The name of the first system of a kind, "" where there is none."""
+        return next((system.name for system in self.settings.systems if isinstance(system, kind)), "")
 
     @property
     def _columns(self) -> dict[str, Metric]:
@@ -109,7 +139,7 @@ class Results:
             "num_speakers": len({record.speaker for record in self.records if record.speaker}),
             "rows": [asdict(row) for row in self.table.rows],
             "differences": [asdict(difference) for difference in self.differences],
-            "failures": self.failures(),
+            "failures": {reason: len(clips) for reason, clips in self.failures().items()},
             "definitions": self.definitions(),
             "interval": "95 % percentile bootstrap of the mean over clips, 2000 draws of speakers (of clips where none"
             " or one is known), seed 0",
@@ -164,6 +194,10 @@ def require_place_for_results(folder: str | Path) -> None:
     for path, is_ours in zip((Path(folder, name) for name in FILES), checks, strict=True):
         if path.exists() and not (path.is_file() and is_ours(path)):
             raise OutputExistsError(f"{path} is not of an evaluation; move it, or choose another folder")
+
+
+def _told(row: tuple[str, str], metric: str, reason: str) -> str:
+    return ": ".join(filter(None, (", ".join(filter(None, row)), metric, reason)))
 
 
 def _is_table(path: Path) -> bool:

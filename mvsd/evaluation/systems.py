@@ -280,7 +280,7 @@ class Processed:
         paths = [folder / f"{name}{suffix}" for name in names if "/" not in name for suffix in RECORDINGS]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise NotMeasurable(f"no file {clip.key}.wav (or .flac, .mp3, ...) in {folder}")
+            raise NotMeasurable(f"no file that is named after the clip (.wav, .flac, .mp3, ...) in {folder}")
         waveform, rate = load_audio(path)
         mono = resample(waveform.mean(axis=0, dtype=np.float32), rate, clip.sample_rate)
         surplus = len(mono) - len(clip.source)
@@ -297,10 +297,16 @@ def references(task: Task, constant: tuple[float, float] = PUBLISHED_ROOM) -> tu
     return (WPE(),) if task == "dereverberation" else (ConstantRoom(*constant), TrueDecay(), TrueResponse())
 
 
-def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | None = None) -> System:
-    """A system from NAME=WHAT or WHAT: a shipped name, a model file, a folder, or ``module:object``.
+def own_systems(systems: Sequence[System]) -> list[System]:
+    """Those that the user named, or the shipped model: all but the references."""
+    return [system for system in systems if not isinstance(system, Reference | ConstantRoom)]
 
-    A folder is that of a model (`Converter.save_pretrained`) or of processed files. Raises MvsdError for anything else.
+
+def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | None = None) -> System:
+    """A system from NAME=WHAT or WHAT: a shipped name, a model file, a folder, a Hub id, or ``module:object``.
+
+    A folder is a training run, which has a converter for the task, that of a model (`Converter.save_pretrained`), or of
+    processed files. Raises MvsdError for anything else, and where the Hub does not give the model.
     """
     before, is_named, after = text.partition("=")
     spec = after if is_named else text
@@ -309,14 +315,17 @@ def parse_system(text: str, task: Task, *, device: str = "cpu", steps: int | Non
         raise MvsdError(f"--system {text!r} has no name or no system; give NAME=WHAT")
     if spec in SHIPPED and spec != SHIPPED_FOR[task]:
         raise MvsdError(f"the {spec} is not made for {task}; use {SHIPPED_FOR[task]}")
-    if spec not in SHIPPED and Path(spec).is_dir():
-        model = find_model(spec)
-        return Model(name, str(model), device, steps) if model.is_file() else Processed(name, spec)
     if spec in SHIPPED or Path(spec).is_file():
         return Model(name, spec, device, steps)
+    of_run = Path(spec, f"{SHIPPED_FOR[task]}.safetensors")
+    model = of_run if of_run.is_file() else find_model(spec)
+    if model.is_file():
+        return Model(name, str(model), device, steps)
+    if Path(spec).is_dir():
+        return Processed(name, spec)
     if re.fullmatch(r"[\w.]+:[\w.]+", spec):
         return Model(name if is_named else spec, spec, device, steps)
-    wanted = f"{SHIPPED_FOR[task]}, a model file, a folder of processed files, or module:object"
+    wanted = f"{SHIPPED_FOR[task]}, a model file, a training run, a Hub id, processed files, or module:object"
     raise MvsdError(f"{spec!r} is no system; wanted is {wanted}")
 
 

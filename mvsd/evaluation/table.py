@@ -24,6 +24,7 @@ _LATEX |= {"^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarro
 _FEWEST_INDEPENDENT = 10  # that a verdict needs: the bootstrap of a few speakers has too short an interval
 
 _Measured = tuple[float, float, str]  # value, weight, group
+Pair = tuple[tuple[str, str], tuple[str, str]]  # two rows: system, condition
 
 
 @dataclass(frozen=True)
@@ -191,14 +192,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Difference:
-    """A system with the right photo minus itself without, or with a wrong one, clip by clip.
+    """A row of the table, `system` in `condition`, minus another one, clip by clip.
 
-    Mean over the clips that could be measured both times, with its 95 % bootstrap interval, None if there are fewer
-    than two; `num_independent` of them, which is the number of speakers where several are known; `is_better` where the
-    interval shows the right photo to help, None where it may be chance.
+    `other` is that one's condition where the system is the same, else its name and condition. Mean over the clips that
+    could be measured both times, with its 95 % bootstrap interval, None if there are fewer than two; `num_independent`
+    of them, which is the number of speakers where several are known; `is_better` where the interval shows the first row
+    to be better or worse, None where it may be chance.
     """
 
     system: str
+    condition: str
     other: str
     metric: str
     mean: float
@@ -211,27 +214,23 @@ class Difference:
 def differences(
     records: Sequence[Record],
     metrics: Mapping[str, Metric],
-    right: str,
-    others: Sequence[str],
-    untouched: str = "",
+    pairs: Sequence[Pair],
 ) -> list[Difference]:
-    """Every system in condition `right` against itself in each of `others`, and against the system `untouched`."""
-    of_clips = {(record.system, record.condition, record.clip): record for record in records}
+    """The first row of each pair against the second, over the clips that both have; no line where there are none."""
+    of_rows = dict[tuple[str, str], dict[str, Record]]()
+    for record in records:
+        of_rows.setdefault((record.system, record.condition), {})[record.clip] = record
     found = []
-    for system in dict.fromkeys(record.system for record in records):
-        clips = [clip for name, condition, clip in of_clips if (name, condition) == (system, right)]
-        for other in (*others, untouched):
-            row = (untouched, "") if other == untouched else (system, other)
-            pairs = [
-                (of_clips[system, right, c], of_clips[(*row, c)]) for c in clips if (*row, c) in of_clips
+    for row, other in pairs:
+        others = of_rows.get(other, {})
+        both = [(record, others[clip]) for clip, record in of_rows.get(row, {}).items() if clip in others]
+        for name, metric in metrics.items():
+            changes = [
+                (a.scores.values[name] - b.scores.values[name], a.scores.weights.get(name, 1.0), a.group)
+                for a, b in both
+                if name in a.scores.values and name in b.scores.values
             ]
-            for name, metric in metrics.items():
-                changes = [
-                    (a.scores.values[name] - b.scores.values[name], a.scores.weights.get(name, 1.0), a.group)
-                    for a, b in pairs
-                    if name in a.scores.values and name in b.scores.values
-                ]
-                found.append(_difference(system, other, name, changes, metric.higher_is_better))
+            found.append(_difference((row, other), name, changes, metric.higher_is_better))
     return [difference for difference in found if difference is not None]
 
 
@@ -243,8 +242,9 @@ def differences_grid(found: Sequence[Difference]) -> Grid:
         interval = "" if d.interval is None else f" [{d.interval[0]:+.3g}, {d.interval[1]:+.3g}]"
         change = f"{d.mean:+.3g}{interval}"
         verdict = verdicts[d.is_better] if d.num_independent >= _FEWEST_INDEPENDENT else "too few to tell"
-        lines.append([d.system, f"right photo - {d.other}", d.metric, change, str(d.num_pairs), verdict])
-    return Grid(["system", "difference", "metric", "mean of the clips", "clips", "right photo is"], lines)
+        difference = f"{d.condition or d.system} - {d.other}"
+        lines.append([d.system, difference, d.metric, change, str(d.num_pairs), verdict])
+    return Grid(["system", "difference", "metric", "mean of the clips", "clips", "the first is"], lines)
 
 
 def heading(name: str, metric: Metric) -> str:
@@ -272,9 +272,7 @@ def _mean(measured: Sequence[_Measured]) -> tuple[float | None, tuple[float, flo
     return float(np.average(values, weights=weights)), interval
 
 
-def _difference(
-    system: str, other: str, metric: str, changes: Sequence[_Measured], higher: bool
-) -> Difference | None:
+def _difference(pair: Pair, metric: str, changes: Sequence[_Measured], higher: bool) -> Difference | None:
     mean, interval = _mean(changes)
     if mean is None:
         return None
@@ -286,7 +284,9 @@ def _difference(
         and not interval[0] <= 0 <= interval[1]
     ):
         is_better = (interval[0] > 0) == higher
-    return Difference(system, other, metric, mean, interval, len(changes), num_independent, is_better)
+    row, other = pair
+    text = other[1] if other[0] == row[0] else ", ".join(filter(None, other))
+    return Difference(*row, text, metric, mean, interval, len(changes), num_independent, is_better)
 
 
 def _latex(text: str) -> str:

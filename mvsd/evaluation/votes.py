@@ -16,7 +16,7 @@ from scipy import stats
 from mvsd.errors import DataError
 from mvsd.evaluation.metrics import Task
 from mvsd.evaluation.parallel import write_whole
-from mvsd.evaluation.systems import RIGHT, ConstantRoom, Reference, System
+from mvsd.evaluation.systems import RIGHT, System, own_systems
 from mvsd.evaluation.table import Grid
 
 KEY_FILE, _OLD_KEY_FILE = "listening-test.json", "listening-test-{}.json"
@@ -97,7 +97,7 @@ def our_row(systems: Sequence[System], heard: Collection[Row] = ()) -> Row:
 
     Of those that see none it is the first, and of its rows the first that is among those `heard`.
     """
-    own = [system for system in systems if not isinstance(system, Reference | ConstantRoom)] or list(systems)
+    own = own_systems(systems) or list(systems)
     own.sort(key=lambda system: RIGHT not in system.conditions)
     rows = [(system.name, condition) for system in own for condition in system.conditions]
     return next((row for row in rows if row in heard), rows[0])

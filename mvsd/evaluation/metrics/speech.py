@@ -17,6 +17,8 @@ _PESQ_SECONDS = 40
 _DNSMOS_WINDOW = 144_160  # 9.01 s
 _DNSMOS_CALIBRATION = (-0.06766283, 1.11546468, 0.04602535)  # overall rating, published with the network
 
+INFINITE_SI_SDR = "SI-SDR is infinite: the estimate is the target itself, or has nothing of it"
+
 
 def pesq_wb(*, estimate: Waveform, target: Waveform, sample_rate: int) -> float:
     """Wide-band PESQ at 16 kHz: listening quality, MOS-LQO 1.0 (bad) to 4.64 (identical). ITU-T P.862.2.
@@ -56,7 +58,7 @@ def si_sdr_db(*, estimate: Waveform, target: Waveform, sample_rate: int) -> floa
     projection = (degraded @ reference) / (reference @ reference) * reference
     signal_energy, error_energy = np.sum(projection**2), np.sum((projection - degraded) ** 2)
     if signal_energy == 0 or error_energy == 0:
-        raise NotMeasurable("SI-SDR is infinite: the estimate is the target itself, or has nothing of it")
+        raise NotMeasurable(INFINITE_SI_SDR)
     return float(10 * np.log10(signal_energy / error_energy))
 
 
