@@ -43,7 +43,6 @@ def write_huge_png(path: Path, side: int = 40_000) -> None:
         pytest.param(lambda path: path.write_bytes(write_wav(path)[:9999]), "", id="truncated"),
         pytest.param(lambda path: path.write_bytes(write_wav(path)[:20]), "", id="cut in the header"),
         pytest.param(lambda path: path.write_text("Dear room,\n" * 99), "", id="text called wav"),
-        pytest.param(lambda path: path.mkdir(), "folder", id="folder"),
     ],
 )
 def test_a_bad_recording_is_one_line(files: Path, write: Callable[[Path], object], says: str) -> None:
